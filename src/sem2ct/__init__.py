@@ -1,0 +1,1 @@
+"""SEM detail brought into micro-CT volumes of rock."""

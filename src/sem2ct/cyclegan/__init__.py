@@ -1,0 +1,1 @@
+"""Unpaired translation between micro-CT and SEM across the scale gap."""

@@ -1,0 +1,1 @@
+"""Figures and the report, made only from files already written."""

@@ -1,0 +1,1 @@
+"""The machine: processes, folders, random streams, checkpoints, logs."""

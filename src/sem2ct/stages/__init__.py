@@ -1,0 +1,1 @@
+"""One module per command: wiring between folders and the parts, nothing else."""
