@@ -1,0 +1,77 @@
+"""Where a result comes from: command, versions, commit, and digests of what was read."""
+
+import hashlib
+import importlib.metadata
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("sem2ct", "torch", "numpy", "scipy", "scikit-image", "tifffile", "zarr")
+
+
+def record(inputs: Sequence[Path]) -> dict[str, Any]:
+    """Describes this run, in plain values.
+
+    Args:
+        inputs: Files that are read, and digested here.
+
+    Returns:
+        Command, date, host, versions, commit and the inputs' fingerprints by path.
+    """
+    return {
+        "command": shlex.join(sys.argv),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+        "inputs": {str(file): fingerprint(file) for file in inputs},
+    }
+
+
+def fingerprint(file: Path) -> dict[str, Any]:
+    """Returns sha256, size and date of change of a file."""
+    status = file.stat()
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+
+
+def unchanged(file: Path, before: Mapping[str, Any]) -> bool:
+    """Compares a file with its earlier fingerprint.
+
+    It is read again only when its date has changed and its size has not.
+    """
+    status = file.stat()
+    if status.st_size != before["bytes"]:
+        return False
+    if status.st_mtime_ns == before["modified_ns"]:
+        return True
+    return fingerprint(file)["sha256"] == before["sha256"]
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _commit() -> str:
+    """Returns the commit of the source tree, "+ changes" if it was touched since."""
+    where = Path(__file__).parent
+    command = ["git", "-C", str(where), "describe", "--always", "--abbrev=40", "--dirty=+changes"]
+    try:
+        # A wheel lies in someone else's tree, if in any: ours tracks this very file.
+        tracked = ["git", "-C", str(where), "ls-files", "--error-unmatch", Path(__file__).name]
+        subprocess.run(tracked, capture_output=True, check=True)
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "none"
