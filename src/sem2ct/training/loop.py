@@ -1,0 +1,331 @@
+"""The order of events in a training: step, values, preview, checkpoint, stop.
+
+The trainer knows networks and losses only; the loop knows images, files and signals.
+Progress is counted in images seen, and every random stream is a function of it, so a
+run that was interrupted goes on as if it had not been.
+"""
+
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sem2ct.runtime import checkpoint, distributed, log
+from sem2ct.runtime.refusal import Refusal
+from sem2ct.runtime.run_folder import RunFolder
+
+LOGGER = logging.getLogger(__name__)
+
+# A terminal's Ctrl-C and a launcher's copy of it arrive together; a second one that
+# is meant comes later than this.
+SECOND_SIGNAL_S = 1.0
+
+
+class Trainer(Protocol):
+    """What the loop needs of a model."""
+
+    def step(self, images: dict[str, Tensor], images_seen: int) -> dict[str, Tensor]:
+        """Learns from this rank's share; returns detached values without dimensions."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that a resumed run needs, as plain values and tensors."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes back what `state` returned."""
+        ...
+
+
+def run(
+    trainer: Trainer,
+    *,
+    batches: Callable[[int], dict[str, Tensor]],
+    total_images: int,
+    batch_size: int,
+    values_images: int,
+    preview_images: int,
+    checkpoint_images: int,
+    keep_checkpoints: int,
+    folder: RunFolder,
+    previews: Callable[[int], dict[str, np.ndarray]],
+    what: str,
+    extra: dict[str, Any] | None = None,
+) -> int:
+    """Trains up to `total_images`, going on from the newest checkpoint of the folder.
+
+    Args:
+        trainer: The model.
+        batches: This rank's images for the step at so many images seen; called in a thread.
+        total_images: Length of the training.
+        batch_size: Images per step, over all ranks.
+        values_images: Images between two rows of values.
+        preview_images: Images between two previews.
+        checkpoint_images: Images between two checkpoints.
+        keep_checkpoints: How many checkpoints stay.
+        folder: Where all is written.
+        previews: Pictures by name, uint8 (H, W) or (H, W, 3); called on rank 0 only.
+        what: Shown in front of the progress bar.
+        extra: More for the checkpoint's bag, plain values and tensors.
+
+    Returns:
+        Images seen.
+
+    Raises:
+        Refusal: If the newest checkpoint cannot be used or a value is not finite.
+        SystemExit: 143 or 130 after SIGTERM or SIGINT, with the step finished and saved.
+    """
+    means = Means()
+    images_seen, clock = _resume(trainer, means, folder)
+    with (
+        Ahead(batches, images_seen, batch_size, total_images) as ahead,
+        log.progress(total_images, done=images_seen, unit="images", what=what) as bar,
+        Stop() as stop,
+    ):
+        while images_seen < total_images:
+            means.add(_step(trainer, ahead.next(), images_seen))
+            images_seen += batch_size
+            at_end = images_seen >= total_images
+            if images_seen % values_images == 0 or at_end:
+                _report(folder, clock, means, images_seen)
+            if images_seen % preview_images == 0 or at_end:
+                _preview(folder, previews, images_seen)
+            stopping = distributed.any_rank(stop.asked) and not at_end
+            if images_seen % checkpoint_images == 0 or at_end or stopping:
+                _save(trainer, means, folder, images_seen, keep_checkpoints, extra or {})
+            bar.update(batch_size)
+            if stopping:
+                stop.leave(images_seen)
+    return images_seen
+
+
+class Means:
+    """Mean of each named value over the steps in which it appeared."""
+
+    def __init__(self) -> None:
+        """Starts with no values."""
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Adds one step's values, the same names on every rank, without waiting for them."""
+        for name, value in values.items():
+            before = self._sums.get(name)
+            value = value.detach().double()
+            self._sums[name] = value if before is None else before.to(value.device) + value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """Returns the means over all ranks and starts anew."""
+        if not self._sums:
+            return {}
+        means = [total.cpu() / self._counts[name] for name, total in self._sums.items()]
+        together = distributed.mean_over_ranks(torch.stack(means))
+        names = list(self._sums)
+        self._sums, self._counts = {}, {}
+        return dict(zip(names, together.tolist(), strict=True))
+
+    def require_finite(self, images_seen: int) -> None:
+        """Refuses to go on, or to save, when a value is no number any more."""
+        _require_finite({name: float(total) for name, total in self._sums.items()}, images_seen)
+
+    def state(self) -> dict[str, Any]:
+        """Returns what was added since the last row, the mean over all ranks."""
+        sums = {
+            name: float(distributed.mean_over_ranks(total)) for name, total in self._sums.items()
+        }
+        return {"sums": sums, "counts": dict(self._counts)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state` returned."""
+        self._sums = {
+            name: torch.tensor(total, dtype=torch.float64) for name, total in state["sums"].items()
+        }
+        self._counts = dict(state["counts"])
+
+
+class Clock:
+    """Time since the run began, without the pauses between its parts."""
+
+    def __init__(self, seconds: float, images_seen: int) -> None:
+        """Goes on from the seconds of an earlier part."""
+        self._start = time.monotonic() - seconds
+        self._last = (seconds, images_seen)
+
+    def read(self, images_seen: int) -> tuple[float, float]:
+        """Returns seconds since the beginning, and images/s since the last reading."""
+        seconds = time.monotonic() - self._start
+        before, images_before = self._last
+        self._last = (seconds, images_seen)
+        return seconds, (images_seen - images_before) / max(seconds - before, 1e-9)
+
+
+class Ahead:
+    """Prepares the next batch in one thread while the present one is learned."""
+
+    def __init__(
+        self,
+        batches: Callable[[int], dict[str, Tensor]],
+        images_seen: int,
+        batch_size: int,
+        total_images: int,
+    ) -> None:
+        """Begins with the batch at `images_seen`."""
+        self._batches = batches
+        self._positions = iter(range(images_seen, total_images, batch_size))
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="next-batch")
+        self._prepare()
+
+    def next(self) -> dict[str, Tensor]:
+        """Waits for the batch and has the one after it prepared."""
+        assert self._future is not None
+        batch = self._future.result()
+        self._prepare()
+        return batch
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the thread."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _prepare(self) -> None:
+        position = next(self._positions, None)
+        self._future = None if position is None else self._pool.submit(self._batches, position)
+
+
+class Stop:
+    """Turns the first SIGTERM or SIGINT into a flag; the second one ends the process."""
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        """Has not been asked to stop."""
+        self._signal: signal.Signals | None = None
+        self._asked_at = 0.0
+        self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal has come to this process."""
+        return self._signal is not None
+
+    def leave(self, images_seen: int) -> None:
+        """Ends the process as the signal wants, once every rank has come here."""
+        # Ranks that leave early would have the one that saves ended.
+        distributed.barrier()
+        LOGGER.info("stopped at %d images; the same command goes on from there", images_seen)
+        raise SystemExit(128 + (self._signal or signal.SIGTERM))
+
+    def __enter__(self) -> Self:
+        """Listens, if this is the thread that gets signals."""
+        if threading.current_thread() is threading.main_thread():
+            for number in self.SIGNALS:
+                self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Puts back the handlers that were there."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._signal is None:
+            self._signal, self._asked_at = signal.Signals(number), now
+            if distributed.is_main():
+                # Not through the log: a signal may come while it is writing.
+                os.write(2, f"\n{self._signal.name}: finishing this step, then saving\n".encode())
+        elif now - self._asked_at > SECOND_SIGNAL_S:
+            raise SystemExit(128 + number)
+
+
+def _resume(trainer: Trainer, means: Means, folder: RunFolder) -> tuple[int, Clock]:
+    """Goes back to the newest checkpoint, or to nothing; returns images seen and time."""
+    path = checkpoint.newest(folder.path / "checkpoints")
+    images_seen = 0 if path is None else _restore(trainer, means, path)
+    return images_seen, Clock(folder.rewind(images_seen), images_seen)
+
+
+def _restore(trainer: Trainer, means: Means, path: Path) -> int:
+    bag = checkpoint.load(path)
+    try:
+        trainer.restore(bag["trainer"])
+        means.restore(bag["means"])
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise Refusal(
+            f"{path} does not fit this training ({reason}); choose another name with run=, or"
+            " delete it"
+        ) from error
+    LOGGER.info("going on from %s", path)
+    return bag["images_seen"]
+
+
+def _save(
+    trainer: Trainer,
+    means: Means,
+    folder: RunFolder,
+    images_seen: int,
+    keep: int,
+    extra: dict[str, Any],
+) -> None:
+    means.require_finite(images_seen)
+    bag = {"trainer": trainer.state(), "means": means.state(), **extra}
+    checkpoint.save(folder.path / "checkpoints", images_seen, bag, keep=keep)
+
+
+def _step(trainer: Trainer, images: dict[str, Tensor], images_seen: int) -> dict[str, Tensor]:
+    try:
+        return trainer.step(images, images_seen)
+    except torch.OutOfMemoryError as error:
+        raise Refusal(
+            f"the GPU's memory is too small for this step: {error.args[0].splitlines()[0]}; lower"
+            " batch_per_device (the result stays the same), or the width of the networks"
+        ) from error
+
+
+def _report(folder: RunFolder, clock: Clock, means: Means, images_seen: int) -> None:
+    """Writes a row of values, and says it."""
+    values = means.take()
+    _require_finite(values, images_seen)
+    seconds, rate = clock.read(images_seen)
+    row = {"seconds": round(seconds, 3), "images_per_second": round(rate, 3), **values}
+    folder.values(images_seen, row)
+    LOGGER.info(log.line(images_seen, seconds, rate, values))
+
+
+def _preview(
+    folder: RunFolder, previews: Callable[[int], dict[str, np.ndarray]], images_seen: int
+) -> None:
+    if distributed.is_main():
+        for name, image in previews(images_seen).items():
+            folder.picture(name, images_seen, image)
+
+
+def _require_finite(values: Mapping[str, float], images_seen: int) -> None:
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise Refusal(
+                f"{name} became {value} before images={images_seen}; lower learning_rate"
+                " (and delete this run's folder), or run again to go on from the last checkpoint"
+                " if it was a passing fault"
+            )
