@@ -1,0 +1,197 @@
+"""Grey values: from what a microscope wrote to what a network sees, and back.
+
+A window (two raw grey levels that become black and white) is chosen once, from
+training images only, and travels with the store: every later image of the same
+rock goes through the same window, so that equal greys stay equal.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from sem2ct.runtime.refusal import Refusal
+
+_LEAST_BACKGROUND_PX = 64
+
+
+@dataclass(frozen=True)
+class Window:
+    """Two raw grey levels: `low` becomes 0, `high` becomes 255."""
+
+    low: float
+    high: float
+
+    def to_uint8(self, grey: NDArray[Any]) -> NDArray[np.uint8]:
+        """Stretches the window to 0..255, rounds to nearest, clips outside.
+
+        Args:
+            grey: Raw grey values, any shape, integer or float.
+
+        Returns:
+            The same shape, uint8.
+        """
+        # A table is ten times as fast as arithmetic, and gives the same numbers.
+        if grey.dtype in (np.uint8, np.uint16):
+            levels = np.arange(np.iinfo(grey.dtype).max + 1, dtype=np.float32)
+            return self._stretch(levels)[grey]
+        return self._stretch(grey.astype(np.float32))
+
+    def _stretch(self, grey: NDArray[np.float32]) -> NDArray[np.uint8]:
+        scaled = (grey - np.float32(self.low)) * np.float32(255 / (self.high - self.low))
+        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+    def as_dict(self) -> dict[str, float]:
+        """Returns plain numbers for a manifest or a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, float]) -> Self:
+        """Rebuilds a window from `as_dict`."""
+        return cls(low=float(values["low"]), high=float(values["high"]))
+
+
+def choose_window(grey: NDArray[Any], percentiles: Sequence[float], *, what: str) -> Window:
+    """Chooses the window between two percentiles of pooled grey values.
+
+    Args:
+        grey: Raw grey values of everything pooled, any shape.
+        percentiles: The low and the high percentile, 0 to 100.
+        what: Name of the images as the user wrote it, for a refusal.
+
+    Returns:
+        The window.
+
+    Raises:
+        Refusal: If there are no values, a value is NaN or infinite, all values are
+            equal, or the two percentiles fall on the same grey level.
+    """
+    if grey.size == 0:
+        raise Refusal(f"{what}: no pixels to choose a grey window from")
+    refuse_unusable(grey, what=what)
+    low, high = (float(level) for level in np.percentile(grey, percentiles))
+    if low >= high:
+        raise Refusal(
+            f"{what}: percentiles {percentiles[0]:g} and {percentiles[1]:g} both lie at grey"
+            f" {low:g}, so the window has no width; widen the percentiles (0 and 100 at most)"
+        )
+    return Window(low=low, high=high)
+
+
+def refuse_unusable(grey: NDArray[Any], *, what: str) -> None:
+    """Refuses images that hold NaN or infinite values, or one value only.
+
+    Args:
+        grey: Raw grey values, not empty, any shape.
+        what: Name of the image as the user wrote it.
+
+    Raises:
+        Refusal: Naming the image and what was found.
+    """
+    refuse_not_finite(grey, what=what)
+    if grey.min() == grey.max():
+        raise Refusal(
+            f"{what}: every pixel has the grey value {grey.flat[0]:g}; a constant image shows"
+            " nothing to learn from; choose another file"
+        )
+
+
+def refuse_not_finite(grey: NDArray[Any], *, what: str) -> None:
+    """Refuses NaN and infinite values.
+
+    Args:
+        grey: Raw grey values, any shape.
+        what: Name of the image as the user wrote it.
+
+    Raises:
+        Refusal: Naming the image and how many values are affected.
+    """
+    if not np.issubdtype(grey.dtype, np.floating):
+        return
+    bad = int(np.count_nonzero(~np.isfinite(grey)))
+    if bad:
+        raise Refusal(
+            f"{what}: {bad} of {grey.size} values are NaN or infinite; grey values must be"
+            " numbers: replace them in the file"
+        )
+
+
+def to_network(tiles: Tensor) -> Tensor:
+    """Turns stored greys into network input.
+
+    Args:
+        tiles: uint8, any shape, 0 to 255.
+
+    Returns:
+        float32 of the same shape, x / 127.5 - 1, in [-1, 1].
+    """
+    return tiles.to(torch.float32).div_(127.5).sub_(1)
+
+
+def from_network(images: Tensor) -> Tensor:
+    """Turns network output into stored greys.
+
+    Args:
+        images: Floating point, any shape; [-1, 1] is black to white.
+
+    Returns:
+        uint8 of the same shape, rounded to nearest, clamped outside.
+    """
+    return images.to(torch.float32).add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def field_of_view(grey: NDArray[Any]) -> NDArray[np.bool_]:
+    """Finds the part of a slice that the CT saw, from the background around it.
+
+    Reconstructions fill what lies outside the (usually round) field with one
+    constant.  So where all four corners hold the same value, the pixels of that
+    value that hang together with a corner are background.  A pore of the same
+    value inside the field is not.
+
+    Args:
+        grey: (H, W), raw grey values of one slice.
+
+    Returns:
+        (H, W), True inside; all True where the field fills the frame.
+    """
+    corners = grey[[0, 0, -1, -1], [0, -1, 0, -1]]
+    inside = np.ones(grey.shape, dtype=np.bool_)
+    if np.any(corners != corners[0]):
+        return inside
+    parts = np.empty(grey.shape, dtype=np.int32)
+    ndimage.label(grey == corners[0], output=parts)
+    background = np.isin(parts, parts[[0, 0, -1, -1], [0, -1, 0, -1]])
+    if np.count_nonzero(background) < _LEAST_BACKGROUND_PX:
+        return inside  # four equal corner pixels by chance
+    return np.asarray(~background)
+
+
+def collapse_channels(image: NDArray[Any], *, what: str) -> NDArray[Any]:
+    """Turns a colour image of a grey subject into the grey image it is.
+
+    Args:
+        image: (H, W), or (H, W, channels): grey, grey and alpha, RGB, or RGB and alpha.
+        what: Name of the image as the user wrote it.
+
+    Returns:
+        (H, W); alpha is dropped.
+
+    Raises:
+        Refusal: If red, green and blue differ anywhere.
+    """
+    if image.ndim == 2:
+        return image
+    red = image[..., 0]
+    for channel in range(1, 3 if image.shape[-1] >= 3 else 1):
+        unequal = int(np.count_nonzero(image[..., channel] != red))
+        if unequal:
+            raise Refusal(
+                f"{what}: a colour image, red, green and blue differ in {unequal} of {red.size}"
+                " pixels; only grey images can be read: remove overlays or save it as grey"
+            )
+    return red

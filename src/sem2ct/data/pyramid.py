@@ -1,0 +1,347 @@
+"""Volumes written as OME-Zarr: the full resolution and area-averaged coarser levels.
+
+The unit of work is a slab of slices: it is written whole, with its share of the
+coarser levels, and then noted in a journal together with its checksum.  Killed in
+the middle, the next writer checks the noted slabs and asks for the others alone.  All
+of it happens in `<name>.tmp`, which takes its name at the very end: a folder called
+`<name>` is complete.
+
+Source: OME-Zarr 0.4 and 0.5, https://ngff.openmicroscopy.org/specifications/.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numcodecs import Zstd
+from zarr.codecs import ZstdCodec
+
+COARSEST_PX = 512
+SHARD_PX = 1024
+SLAB_BYTES = 2**28
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of the pyramid."""
+
+    path: str
+    shape: Shape
+    factor: Shape
+    slab_slices: int
+
+
+def slab_slices(shape: Shape, *, chunk_px: int) -> int:
+    """Slices in a slab: a power of two, at most a chunk and at most `SLAB_BYTES`.
+
+    Args:
+        shape: (z, y, x) of the volume, uint8.
+        chunk_px: Side of a chunk.
+    """
+    most = max(1, min(chunk_px, SLAB_BYTES // (shape[1] * shape[2])))
+    slab = 1
+    while slab < shape[0] and slab * 2 <= most:
+        slab *= 2
+    return slab
+
+
+def levels(shape: Shape, *, slab: int) -> list[Level]:
+    """The resolutions: every axis longer than 1 is halved until none exceeds `COARSEST_PX`.
+
+    Args:
+        shape: (z, y, x) of the full resolution.
+        slab: Slices per slab at full resolution, a power of two.
+    """
+    factor = (1, 1, 1)
+    found = [Level("0", shape, factor, slab)]
+    while max(shape) > COARSEST_PX:
+        factor = _tuple(f * 2 if n > 1 else f for f, n in zip(factor, shape, strict=True))
+        shape = _tuple(-(-n // 2) for n in shape)
+        found.append(Level(str(len(found)), shape, factor, max(1, slab // factor[0])))
+    return found
+
+
+def halve(volume: np.ndarray) -> np.ndarray:
+    """Mean over pairs along every axis longer than 1; an odd last slice stands for itself.
+
+    Args:
+        volume: (z, y, x), uint8 or float32.
+
+    Returns:
+        float32, sides halved and rounded up.
+    """
+    for axis, length in enumerate(volume.shape):
+        if length == 1:
+            continue
+        even = np.moveaxis(volume, axis, 0)[0::2]
+        odd = np.moveaxis(volume, axis, 0)[1::2]
+        mean = even.astype(np.float32)
+        mean[: len(odd)] += odd
+        mean[: len(odd)] /= 2
+        volume = np.moveaxis(mean, 0, axis)
+    return volume.astype(np.float32, copy=False)
+
+
+class PyramidWriter:
+    """Writes a volume slab by slab; opened again with the same plan, it goes on.
+
+    Args:
+        path: Folder that the finished volume gets; beside it lie `<path>.tmp` while
+            unfinished and `<path>.journal.jsonl`.
+        shape: (z, y, x), uint8.
+        voxel: Size of a voxel (z, y, x), in micrometres if `unit_um`, else relative.
+        unit_um: Whether the size of a voxel is known.
+        origin: Where the centre of the first voxel lies, in the unit of `voxel`.
+        version: Version of OME-Zarr; 0.5 is sharded.
+        chunk_px: Side of a chunk.
+        facts: Plain values kept in the attributes under `sem2ct`; with the other arguments
+            they are the plan that a journal must have to be continued.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        shape: Shape,
+        voxel: tuple[float, float, float],
+        unit_um: bool,
+        origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        version: str = "0.5",
+        chunk_px: int = 64,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        """Continues a volume of the same plan, or starts anew."""
+        self.path, self.shape, self.version, self.chunk_px = path, shape, version, chunk_px
+        self.slab = slab_slices(shape, chunk_px=chunk_px)
+        self.slabs = -(-shape[0] // self.slab)
+        self.levels = levels(shape, slab=self.slab)
+        self._unfinished = path.with_name(path.name + ".tmp")
+        self._journal = path.with_name(path.name + ".journal.jsonl")
+        self._attributes = _attributes(
+            self.levels, path.name, voxel=voxel, unit_um=unit_um, origin=origin, version=version
+        )
+        self._attributes["sem2ct"] = facts or {}
+        plan = {"shape": shape, "chunk_px": chunk_px, "slab": self.slab, **self._attributes}
+        self._plan = json.loads(json.dumps(plan))
+        noted = self._continue()
+        if noted is None:
+            self._start()
+        self._noted: dict[int, dict[str, Any]] = noted or {}
+        group = zarr.open_group(self._unfinished, mode="r+")
+        self._arrays: list[Any] = [group[level.path] for level in self.levels]
+
+    def has(self, k: int) -> bool:
+        """Whether slab `k` is noted as written and can be read back unchanged."""
+        if k not in self._noted:
+            return False
+        z0 = k * self.slab
+        try:
+            written = np.asarray(self._arrays[0][z0 : z0 + self.slab])
+            if _checksum(written) == self._noted[k]["blake2b"]:
+                return True
+        except (OSError, RuntimeError, ValueError):
+            pass  # A cut-off shard; it is written again.
+        del self._noted[k]
+        return False
+
+    def slices(self, k: int) -> tuple[int, int]:
+        """First slice of slab `k`, and how many it has."""
+        first = k * self.slab
+        return first, min(self.slab, self.shape[0] - first)
+
+    def voxels(self, k: int) -> int:
+        """Voxels of slab `k` at full resolution."""
+        return self.slices(k)[1] * self.shape[1] * self.shape[2]
+
+    def facts(self, k: int) -> dict[str, Any]:
+        """The values noted with slab `k`."""
+        return self._noted[k]["facts"]
+
+    def write_slab(self, k: int, slab: np.ndarray, **facts: Any) -> None:
+        """Writes slices k * slab ... and their share of the coarser levels, then notes it.
+
+        Args:
+            k: Number of the slab.
+            slab: uint8 (z, y, x), as many slices as the slab has.
+            **facts: Plain values noted with it.
+
+        Raises:
+            ValueError: If the slab has another shape.
+        """
+        z0, depth = self.slices(k)
+        if slab.shape != (depth, *self.shape[1:]) or slab.dtype != np.uint8:
+            raise ValueError(f"slab {k} is {slab.dtype} {slab.shape}, not uint8 of {depth} slices")
+        self._arrays[0][z0 : z0 + depth] = slab
+        mean = slab
+        for level, array in zip(self.levels[1:], self._arrays[1:], strict=True):
+            if level.factor[0] > self.slab:
+                break
+            first = z0 // level.factor[0]
+            mean = halve(mean)
+            array[first : first + mean.shape[0]] = np.rint(mean).astype(np.uint8)
+        entry = {"slab": k, "blake2b": _checksum(slab), "facts": facts}
+        self._note(entry)
+        self._noted[k] = entry
+
+    def finish(self) -> Path:
+        """Builds the levels that reach across slabs and gives the folder its name.
+
+        Returns:
+            The finished folder.
+
+        Raises:
+            ValueError: If a slab is missing.
+        """
+        missing = [k for k in range(self.slabs) if k not in self._noted]
+        if missing:
+            raise ValueError(f"slabs {missing[:8]} of {self.path} were not written")
+        for finer, coarser, level in zip(
+            self._arrays, self._arrays[1:], self.levels[1:], strict=False
+        ):
+            if level.factor[0] <= self.slab:
+                continue
+            step = self.chunk_px
+            for z0 in range(0, level.shape[0], step):
+                mean = halve(np.asarray(finer[2 * z0 : 2 * (z0 + step)]))
+                coarser[z0 : z0 + step] = np.rint(mean).astype(np.uint8)
+        self._unfinished.rename(self.path)
+        return self.path
+
+    def _continue(self) -> dict[int, dict[str, Any]] | None:
+        """The noted slabs of a volume of the same plan; None if there is none."""
+        lines = self._journal.read_text().splitlines() if self._journal.exists() else []
+        entries = [entry for entry in map(_entry, lines) if entry is not None]
+        if not entries or entries[0].get("plan") != self._plan:
+            return None
+        if self.path.exists() and not self._unfinished.exists():
+            # Finished, but its run was stopped before it could say so.
+            self.path.rename(self._unfinished)
+        if not (self._unfinished / self.levels[-1].path).exists():
+            return None
+        if self._journal.read_bytes()[-1:] != b"\n":
+            with self._journal.open("a") as file:
+                file.write("\n")
+        return {entry["slab"]: entry for entry in entries[1:]}
+
+    def _start(self) -> None:
+        self._journal.unlink(missing_ok=True)
+        for folder in (self._unfinished, self.path):
+            shutil.rmtree(folder, ignore_errors=True)
+        zarr_format = 3 if self.version == "0.5" else 2
+        group = zarr.create_group(
+            self._unfinished, zarr_format=zarr_format, attributes=self._attributes
+        )
+        for level in self.levels:
+            group.create_array(level.path, **self._layout(level))
+        self._note({"plan": self._plan})
+
+    def _layout(self, level: Level) -> dict[str, Any]:
+        """Keyword arguments of zarr: no two slabs ever share a shard or a chunk."""
+        depth = level.slab_slices
+        if level.factor[0] > self.slab:
+            depth = min(self.chunk_px, 2 ** math.ceil(math.log2(level.shape[0])))
+        chunk = (depth, *(min(self.chunk_px, n) for n in level.shape[1:]))
+        layout: dict[str, Any] = {
+            "shape": level.shape,
+            "dtype": "uint8",
+            "chunks": chunk,
+            "fill_value": 0,
+        }
+        if self.version != "0.5":
+            separator = {"name": "v2", "separator": "/"}
+            return layout | {"compressors": Zstd(level=1), "chunk_key_encoding": separator}
+        shard = (
+            depth,
+            *(
+                c * min(max(1, SHARD_PX // c), -(-n // c))
+                for c, n in zip(chunk[1:], level.shape[1:], strict=True)
+            ),
+        )
+        return layout | {
+            "shards": shard,
+            "compressors": ZstdCodec(level=1),
+            "dimension_names": ("z", "y", "x"),
+        }
+
+    def _note(self, entry: dict[str, Any]) -> None:
+        with self._journal.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_level(path: Path, i: int, *, largest_px: int | None = None) -> np.ndarray:
+    """Reads a slice of a finished volume.
+
+    Args:
+        path: Folder of the volume.
+        i: Slice at full resolution.
+        largest_px: Longest side wanted; the finest level that has it is read. None reads the
+            full resolution.
+
+    Returns:
+        uint8 (y, x).
+    """
+    group: Any = zarr.open_group(path, mode="r")
+    arrays = [group[name] for name in sorted(group.array_keys(), key=int)]
+    depth = arrays[0].shape[0]
+    fitting = [a for a in arrays if largest_px is None or max(a.shape[1:]) <= largest_px]
+    chosen = (fitting or arrays[-1:])[0]
+    return np.asarray(chosen[i * chosen.shape[0] // depth])
+
+
+def _attributes(
+    pyramid: list[Level],
+    name: str,
+    *,
+    voxel: tuple[float, float, float],
+    unit_um: bool,
+    origin: tuple[float, float, float],
+    version: str,
+) -> dict[str, Any]:
+    unit = {"unit": "micrometer"} if unit_um else {}
+    datasets = []
+    for level in pyramid:
+        size = [v * f for v, f in zip(voxel, level.factor, strict=True)]
+        # The centre of a coarse voxel lies between those of the fine ones it stands for.
+        first = [o + v * (f - 1) / 2 for o, v, f in zip(origin, voxel, level.factor, strict=True)]
+        transformations = [
+            {"type": "scale", "scale": size},
+            {"type": "translation", "translation": first},
+        ]
+        datasets.append({"path": level.path, "coordinateTransformations": transformations})
+    multiscale = {
+        "name": name.split(".")[0],
+        "type": "mean",
+        "axes": [{"name": axis, "type": "space", **unit} for axis in "zyx"],
+        "datasets": datasets,
+    }
+    if version == "0.5":
+        return {"ome": {"version": "0.5", "multiscales": [multiscale]}}
+    return {"multiscales": [{"version": version, **multiscale}]}
+
+
+def _checksum(slab: np.ndarray) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(slab).data, digest_size=16).hexdigest()
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """A line of the journal; None for one that was cut off by the end of its writer."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
+
+
+def _tuple(values: Any) -> Shape:
+    z, y, x = values
+    return z, y, x
