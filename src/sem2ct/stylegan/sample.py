@@ -1,0 +1,199 @@
+"""Images from a trained generator, each one given by a seed and its number.
+
+Image 17 of seed 3 is the same picture whatever is drawn before it, beside it, or on
+another process; so a store can be made shard by shard, and a training can draw its
+images instead of reading them.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sem2ct.data.intensity import from_network
+from sem2ct.data.mosaic import mosaic
+from sem2ct.runtime import checkpoint, seeding
+from sem2ct.runtime.refusal import Refusal
+from sem2ct.stylegan.generator import Generator
+from sem2ct.stylegan.inputs import latents, noise_planes
+
+
+def load(path: Path) -> Generator:
+    """Reads the averaged generator of a training.
+
+    Args:
+        path: A checkpoint of train-stylegan.
+
+    Returns:
+        The generator on the CPU, not trainable.
+
+    Raises:
+        Refusal: If the file is no such checkpoint.
+    """
+    return from_bag(checkpoint.load(path), path)
+
+
+def from_bag(bag: dict, path: Path) -> Generator:
+    """Builds the averaged generator from the content of a checkpoint.
+
+    Args:
+        bag: Content of the checkpoint.
+        path: Where it came from, for the refusal.
+
+    Returns:
+        The generator on the CPU, not trainable.
+
+    Raises:
+        Refusal: If it is not a checkpoint of train-stylegan.
+    """
+    try:
+        averaged = bag["trainer"]["ema"]
+        generator = Generator(**averaged["config"])
+        generator.load_state_dict(averaged["weights"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise Refusal(
+            f"{path} holds no generator of SEM tiles; give a run folder of train-stylegan,"
+            " or one of its checkpoints"
+        ) from error
+    return generator.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def images(generator: Generator, *, seed: int, indices: Sequence[int], psi: float = 1.0) -> Tensor:
+    """Draws images.
+
+    Args:
+        generator: Where it is, the images will be.
+        seed: Of the run.
+        indices: Numbers of the images.
+        psi: Truncation; 1 leaves the styles as they are.
+
+    Returns:
+        (n, 1, R, R) float32, black to white about -1 to 1.
+    """
+    device = generator.mapping.w_avg.device
+    z = latents(seed, indices, generator.config["z_dim"])
+    ws = generator.mapping(z.to(device), psi)
+    return generator.synthesis(ws, _noise(generator, seed, indices)).float()
+
+
+def tiles(
+    generator: Generator,
+    *,
+    seed: int,
+    indices: Sequence[int],
+    psi: float = 1.0,
+    batch: int = 32,
+    seen: Callable[[int], object] = bool,
+) -> NDArray[np.uint8]:
+    """Draws tiles as a store keeps them.
+
+    Args:
+        generator: On any device.
+        seed: Of the run.
+        indices: Numbers of the tiles.
+        psi: Truncation; 1 leaves the styles as they are.
+        batch: Tiles that go through the generator at once.
+        seen: Told how many tiles were drawn, after each batch.
+
+    Returns:
+        (n, R, R) uint8.  Which tiles are drawn together changes no latent and no noise;
+        where it changes the order of a sum, a grey value may differ by 1.
+    """
+    side = generator.resolution
+    drawn = np.empty((len(indices), side, side), dtype=np.uint8)
+    for first in range(0, len(indices), batch):
+        chosen = indices[first : first + batch]
+        grey = images(generator, seed=seed, indices=chosen, psi=psi)
+        drawn[first : first + batch] = from_network(grey)[:, 0].cpu().numpy()
+        seen(len(chosen))
+    return drawn
+
+
+def fixed_style(
+    generator: Generator, *, seed: int, rows: int, n: int, psi: float = 1.0
+) -> NDArray[np.uint8]:
+    """Draws a grid: a style per row, a noise per column.
+
+    Args:
+        generator: On any device.
+        seed: Of the run.
+        rows: Styles.
+        n: Noises.
+        psi: Truncation.
+
+    Returns:
+        uint8 picture of rows x n tiles.
+    """
+    ws = _styles(generator, seed, range(rows), psi)
+    return _grid(generator, ws[:, None].expand(-1, n, -1, -1), seed, noises=np.arange(n)[None])
+
+
+def fixed_noise(
+    generator: Generator, *, seed: int, rows: int, n: int, psi: float = 1.0
+) -> NDArray[np.uint8]:
+    """Draws a grid: a noise per row, a style per column.
+
+    Args:
+        generator: On any device.
+        seed: Of the run.
+        rows: Noises.
+        n: Styles.
+        psi: Truncation.
+
+    Returns:
+        uint8 picture of rows x n tiles.
+    """
+    ws = _styles(generator, seed, range(n), psi)
+    return _grid(
+        generator, ws[None].expand(rows, -1, -1, -1), seed, noises=np.arange(rows)[:, None]
+    )
+
+
+def interpolate(
+    generator: Generator, *, seed: int, rows: int, n: int, psi: float = 1.0
+) -> NDArray[np.uint8]:
+    """Draws a grid: in each row a straight path in W from one style to another.
+
+    Args:
+        generator: On any device.
+        seed: Of the run.
+        rows: Paths; each has its own two ends, and one noise.
+        n: Tiles along a path, ends included.
+        psi: Truncation.
+
+    Returns:
+        uint8 picture of rows x n tiles.
+    """
+    ends = _styles(generator, seed, range(2 * rows), psi)
+    along = torch.linspace(0, 1, n, device=ends.device)[None, :, None, None]
+    ws = torch.lerp(ends[0::2, None], ends[1::2, None], along)
+    return _grid(generator, ws, seed, noises=np.arange(rows)[:, None])
+
+
+def _noise(generator: Generator, seed: int, indices: Sequence[int]) -> list[Tensor]:
+    numbers = torch.tensor(list(indices), device=generator.mapping.w_avg.device)
+    return noise_planes(seeding.mix(seed, "noise"), numbers, generator.noise_shapes)
+
+
+@torch.no_grad()
+def _styles(generator: Generator, seed: int, indices: Sequence[int], psi: float) -> Tensor:
+    z = latents(seed, indices, generator.config["z_dim"])
+    return generator.mapping(z.to(generator.mapping.w_avg.device), psi)
+
+
+@torch.no_grad()
+def _grid(
+    generator: Generator, ws: Tensor, seed: int, *, noises: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """Draws ws (rows, n, layers, w_dim) row by row, with the noise of these numbers."""
+    rows, n = ws.shape[:2]
+    numbers = np.broadcast_to(noises, (rows, n)).tolist()
+    drawn = [
+        from_network(generator.synthesis(ws[row], _noise(generator, seed, numbers[row])))
+        for row in range(rows)
+    ]
+    return mosaic(torch.cat(drawn)[:, 0].cpu().numpy(), columns=n)
