@@ -1,0 +1,328 @@
+"""The published translators and discriminators, computed without their waste.
+
+Layer shapes are found from the published numbers (1,420,417 parameters in each
+generator, 534,913 and 99,393 in the discriminators) and the order of the layers;
+both are met exactly.  Where those numbers leave a choice, ours is: zero padding,
+biases everywhere, instance norm without affine weights, stride 2 where the maps
+shrink, leaky ReLU 0.2 in the discriminators, weights from N(0, 0.02).
+
+Two rewrites are exact.  Repeating pixels leaves mean and variance of a map
+unchanged, so norm and ReLU stand before the nearest x2.  And a 7x7 convolution of
+a doubled map touches only 4 of the original pixels per axis and phase, so it is
+one 5x5 convolution to four phases, followed by a pixel shuffle; the 5x5 weights
+are a fixed linear map of the 7x7 ones, which stay the parameters.
+
+Source: Liu & Mukerji 2022, doi:10.1029/2022GL098342; Zhu et al. 2017,
+arXiv:1703.10593 (least squares, patch discriminators, initial weights).
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor, nn
+
+LEAK = 0.2
+
+
+def steps_of(scale: int) -> int:
+    """Number of doublings in a scale.
+
+    Raises:
+        ValueError: If `scale` is not 2, 4, 8, 16 or 32.
+    """
+    if scale not in (2, 4, 8, 16, 32):
+        raise ValueError(f"scale={scale} is not one of 2, 4, 8, 16, 32")
+    return scale.bit_length() - 1
+
+
+def _phase_taps() -> Tensor:
+    """Which of 5 coarse pixels each of 7 taps reads, per phase: (2, 5, 7) of 0 and 1."""
+    taps = torch.zeros(2, 5, 7)
+    for phase in range(2):
+        for tap in range(7):
+            taps[phase, (phase + tap - 3) // 2 + 2, tap] = 1
+    return taps
+
+
+def _doubled_taps() -> Tensor:
+    """The stride-1 7x7 between maps in space-to-depth form: (out phase, in phase, 5, 7)."""
+    taps = torch.zeros(2, 2, 5, 7)
+    for phase in range(2):
+        for tap in range(7):
+            fine = phase + tap - 3
+            taps[phase, fine % 2, fine // 2 + 2, tap] = 1
+    return taps
+
+
+def _halved_taps() -> Tensor:
+    """The stride-2 7x7 from a map in space-to-depth form: (in phase, 4, 7)."""
+    taps = torch.zeros(2, 4, 7)
+    for tap in range(7):
+        taps[(tap - 3) % 2, (tap - 3) // 2 + 2, tap] = 1
+    return taps
+
+
+def before_norm(conv: nn.Conv2d) -> nn.Conv2d:
+    """Keeps the bias of a convolution that an instance norm follows as it is.
+
+    The norm takes it away again, so its gradient is zero but for rounding, which Adam would
+    blow up to full steps; no result would change, but no two machines would agree on it.
+    """
+    assert conv.bias is not None
+    conv.bias.requires_grad_(False)
+    return conv
+
+
+class DoublingConv(nn.Conv2d):
+    """Nearest x2, then a zero-padded 7x7 convolution, as one 5x5 convolution."""
+
+    taps: Tensor
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        """Makes the 7x7 weights (out_channels, channels, 7, 7) and the bias."""
+        super().__init__(channels, out_channels, 7, padding=3)
+        self.register_buffer("taps", _phase_taps(), persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Maps (N, C, H, W) to (N, O, 2 H, 2 W)."""
+        out, channels = self.weight.shape[:2]
+        rows = torch.einsum("aut,oits->oaius", self.taps, self.weight)
+        weight = torch.einsum("bvs,oaius->oabiuv", self.taps, rows)
+        weight = weight.reshape(4 * out, channels, 5, 5)
+        assert self.bias is not None
+        phases = F.conv2d(input, weight, self.bias.repeat_interleave(4), padding=2)
+        return F.pixel_shuffle(phases, 2)
+
+
+class FineHead(nn.Module):
+    """7x7 convolution of one channel, activation, and the first stride-2 7x7 (a norm follows).
+
+    Both convolutions run at half the resolution, on the four phases of each map
+    (space-to-depth): the same sums, in a shape that convolution code likes better.
+    """
+
+    first_taps: Tensor
+    second_taps: Tensor
+
+    def __init__(self, channels: int, out_channels: int, *, leak: float, norm: bool) -> None:
+        """Makes the 7x7 weights of both layers.
+
+        Args:
+            channels: Channels at full resolution.
+            out_channels: Channels at half the resolution.
+            leak: Slope of the activation below 0; 0 is ReLU.
+            norm: Instance norm between the first convolution and the activation.
+        """
+        super().__init__()
+        first = nn.Conv2d(1, channels, 7, padding=3)
+        self.first = before_norm(first) if norm else first
+        self.second = before_norm(nn.Conv2d(channels, out_channels, 7, padding=3, stride=2))
+        self.leak, self.norm = leak, norm
+        self.register_buffer("first_taps", _doubled_taps(), persistent=False)
+        self.register_buffer("second_taps", _halved_taps(), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps (N, 1, H, W), sides even, to (N, O, H / 2, W / 2)."""
+        phases = self._first(F.pixel_unshuffle(images, 2))
+        if self.norm:
+            n, _, h, w = phases.shape
+            grouped = phases.reshape(n, self.first.out_channels, 4 * h, w)
+            phases = F.instance_norm(grouped).reshape(n, -1, h, w)
+        return self._second(F.leaky_relu(phases, self.leak))
+
+    def _first(self, phases: Tensor) -> Tensor:
+        weight = self.first.weight[:, 0]
+        rows = torch.einsum("aput,ots->oapus", self.first_taps, weight)
+        weight = torch.einsum("bqvs,oapus->oabpquv", self.first_taps, rows)
+        assert self.first.bias is not None
+        bias = self.first.bias.repeat_interleave(4)
+        return F.conv2d(phases, weight.reshape(-1, 4, 5, 5), bias, padding=2)
+
+    def _second(self, phases: Tensor) -> Tensor:
+        rows = torch.einsum("put,oits->oipus", self.second_taps, self.second.weight)
+        weight = torch.einsum("qvs,oipus->oipquv", self.second_taps, rows)
+        weight = weight.reshape(self.second.out_channels, -1, 4, 4)
+        return F.conv2d(F.pad(phases, (2, 1, 2, 1)), weight, self.second.bias)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with instance norm, added to their input."""
+
+    def __init__(self, width: int) -> None:
+        """Makes the weights for `width` channels."""
+        super().__init__()
+        self.first = before_norm(nn.Conv2d(width, width, 3, padding=1))
+        self.second = before_norm(nn.Conv2d(width, width, 3, padding=1))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (N, C, H, W) to the same shape."""
+        inner = F.relu(F.instance_norm(self.first(maps)))
+        return maps + F.instance_norm(self.second(inner))
+
+
+class PaperCtToSem(nn.Module):
+    """G_LH of the paper: micro-CT patch to SEM tile."""
+
+    def __init__(self, *, scale: int, width: int = 128, blocks: int = 3) -> None:
+        """Makes the network; the paper's is scale 16.
+
+        Args:
+            scale: SEM pixels per CT pixel, 2 to 32.
+            width: Channels at CT resolution; halved at each doubling.
+            blocks: Residual blocks at CT resolution.
+        """
+        super().__init__()
+        steps = steps_of(scale)
+        widths = [max(1, width >> step) for step in range(steps + 1)]
+        self.config: dict[str, Any] = {
+            "network": "paper",
+            "direction": "ct_to_sem",
+            "scale": scale,
+            "width": width,
+            "blocks": blocks,
+        }
+        self.scale = scale
+        self.head = before_norm(nn.Conv2d(1, width, 3, padding=1))
+        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
+        self.coarse = before_norm(nn.Conv2d(widths[0], widths[1], 7, padding=3))
+        self.steps = nn.ModuleList(
+            before_norm(DoublingConv(widths[step], widths[step + 1])) for step in range(1, steps)
+        )
+        self.tail = DoublingConv(widths[-1], 1)
+        self.apply(_draw_weights)
+
+    def forward(
+        self,
+        ct: Tensor,
+        noise_key: int | None = None,
+        origin: tuple[Tensor, Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Paints a tile.
+
+        Args:
+            ct: (N, 1, h, w) in [-1, 1].
+            noise_key: Not used; the published network has no noise.
+            origin: Not used.
+
+        Returns:
+            (N, 1, h * scale, w * scale) in [-1, 1].
+        """
+        del noise_key, origin
+        maps = F.relu(F.instance_norm(self.head(ct)))
+        for block in self.blocks:
+            maps = block(maps)
+        maps = F.relu(F.instance_norm(self.coarse(maps)))
+        for step in self.steps:
+            maps = F.relu(F.instance_norm(step(maps)))
+        return torch.tanh(self.tail(maps).float())
+
+
+class PaperSemToCt(nn.Module):
+    """G_HL of the paper: the mirror image of G_LH."""
+
+    def __init__(self, *, scale: int, width: int = 128, blocks: int = 3) -> None:
+        """Makes the network; arguments as in `PaperCtToSem`."""
+        super().__init__()
+        steps = steps_of(scale)
+        widths = [max(1, width >> step) for step in range(steps, -1, -1)]
+        self.config: dict[str, Any] = {
+            "network": "paper",
+            "direction": "sem_to_ct",
+            "scale": scale,
+            "width": width,
+            "blocks": blocks,
+        }
+        self.scale = scale
+        self.head = FineHead(widths[0], widths[1], leak=0.0, norm=True)
+        self.steps = nn.ModuleList(
+            before_norm(nn.Conv2d(widths[step], widths[step + 1], 7, padding=3, stride=2))
+            for step in range(1, steps)
+        )
+        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
+        self.tail = nn.Conv2d(width, 1, 3, padding=1)
+        self.apply(_draw_weights)
+
+    def forward(self, sem: Tensor) -> Tensor:
+        """Maps (N, 1, H, W) in [-1, 1] to (N, 1, H / scale, W / scale)."""
+        maps = F.relu(F.instance_norm(self.head(sem)))
+        for step in self.steps:
+            maps = F.relu(F.instance_norm(step(maps)))
+        for block in self.blocks:
+            maps = block(maps)
+        return torch.tanh(self.tail(maps).float())
+
+
+class PaperSemDiscriminator(nn.Module):
+    """D_H of the paper: 7x7 convolutions down to CT resolution, then one scalar."""
+
+    def __init__(self, *, scale: int, width: int = 8) -> None:
+        """Makes the network.
+
+        Args:
+            scale: SEM pixels per CT pixel; 16 in the paper.
+            width: Channels of the first layer, doubled at each halving.
+        """
+        super().__init__()
+        steps = steps_of(scale)
+        self.head = FineHead(width, 2 * width, leak=LEAK, norm=False)
+        self.steps = nn.ModuleList(
+            before_norm(nn.Conv2d(width << step, width << (step + 1), 7, padding=3, stride=2))
+            for step in range(1, steps)
+        )
+        self.tail = nn.Conv2d(width << steps, 1, 3, padding=1)
+        self.apply(_draw_weights)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Judges (N, 1, H, W); one scale of logits (N,)."""
+        maps = F.leaky_relu(F.instance_norm(self.head(images)), LEAK)
+        for step in self.steps:
+            maps = F.leaky_relu(F.instance_norm(step(maps)), LEAK)
+        return [self.tail(maps).float().mean((1, 2, 3))]
+
+
+class PaperCtDiscriminator(nn.Module):
+    """D_L of the paper: 3x3 convolutions, channels doubled four times, one scalar.
+
+    Each of the four steps halves the map while at least 4 pixels a side remain, so that
+    instance norm keeps something to average: 64 px become 4, 16 px become 4 as well.
+    """
+
+    def __init__(self, *, patch_px: int, width: int = 8) -> None:
+        """Makes the network.
+
+        Args:
+            patch_px: Side of the patches it will see.
+            width: Channels of the first layer.
+        """
+        super().__init__()
+        halvings = max(0, (patch_px // 4).bit_length() - 1)
+        self.head = nn.Conv2d(1, width, 3, padding=1)
+        self.steps = nn.ModuleList(
+            before_norm(
+                nn.Conv2d(
+                    width << step,
+                    width << (step + 1),
+                    3,
+                    padding=1,
+                    stride=2 if step < halvings else 1,
+                )
+            )
+            for step in range(4)
+        )
+        self.tail = nn.Conv2d(width << 4, 1, 3, padding=1)
+        self.apply(_draw_weights)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Judges (N, 1, h, w); one scale of logits (N,)."""
+        maps = F.leaky_relu(self.head(images), LEAK)
+        for step in self.steps:
+            maps = F.leaky_relu(F.instance_norm(step(maps)), LEAK)
+        return [self.tail(maps).float().mean((1, 2, 3))]
+
+
+def _draw_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

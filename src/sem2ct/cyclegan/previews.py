@@ -1,0 +1,48 @@
+"""The picture that shows a translation while it is learned."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor, nn
+
+GAP_PX = 2
+WHITE = 255
+
+
+@torch.no_grad()
+def grid(
+    ct_to_sem: nn.Module,
+    sem_to_ct: nn.Module,
+    ct_patches: Tensor,
+    sem_tiles: Tensor,
+    *,
+    noise_key: int = 0,
+) -> np.ndarray:
+    """Shows patches, their translations and what comes back.
+
+    Args:
+        ct_to_sem: A translator, best the averaged one.
+        sem_to_ct: The way back.
+        ct_patches: (n, 1, h, w) in [-1, 1], on the networks' device.
+        sem_tiles: (n, 1, h * scale, w * scale) in [-1, 1].
+        noise_key: Which realisation is shown.
+
+    Returns:
+        uint8 (rows, columns): one column per patch; rows are CT, fake SEM, cycled CT, and real
+        SEM, fake CT. CT pixels are shown as squares.
+    """
+    here = torch.zeros(len(ct_patches), dtype=torch.int64, device=ct_patches.device)
+    number = torch.arange(len(ct_patches), device=ct_patches.device)
+    fake_sem = ct_to_sem(ct_patches, noise_key, (number, here, here))
+    rows = [ct_patches, fake_sem, sem_to_ct(fake_sem), sem_tiles, sem_to_ct(sem_tiles)]
+    side = sem_tiles.shape[-1]
+    return np.concatenate([_row(images, side) for images in rows])[:-GAP_PX, :-GAP_PX]
+
+
+def _row(images: Tensor, side_px: int) -> np.ndarray:
+    """Images beside one another, pixels repeated up to a side, a white gap after each."""
+    repeats = side_px // images.shape[-1]
+    grey = images.float().repeat_interleave(repeats, 2).repeat_interleave(repeats, 3)
+    grey = ((grey + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    grey = F.pad(grey, (0, GAP_PX, 0, GAP_PX), value=WHITE)
+    return np.concatenate(list(grey[:, 0].cpu().numpy()), axis=1)

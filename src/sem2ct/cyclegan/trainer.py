@@ -1,0 +1,353 @@
+"""One step of the unpaired translation game, and all that a resumed run needs.
+
+Names of the paper: G_LH is `ct_to_sem`, G_HL is `sem_to_ct`, D_H is `judges["sem"]` and
+D_L is `judges["ct"]`.  The published code adds the cycle term twice, with weights 5 and
+10; here it is computed once with the sum.  The branches CT -> SEM -> CT and
+SEM -> CT -> SEM are differentiated one after the other: gradients add, and only one
+graph is in memory.
+
+Every draw comes from the seed, the images seen and the index in the global batch, and
+everything estimated from images is summed over ranks, so N processes take the step that
+one would.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor, nn
+
+from sem2ct.cyclegan import discriminators, generators
+from sem2ct.cyclegan.degrade import Degradation
+from sem2ct.cyclegan.history import History
+from sem2ct.cyclegan.losses import (
+    consistency_loss,
+    cycle_loss,
+    discriminator_loss,
+    grey_correlation,
+    least_squares,
+)
+from sem2ct.cyclegan.robust_networks import RobustCtToSem, RobustSemToCt
+from sem2ct.runtime.device import autocast
+from sem2ct.runtime.distributed import average_gradients, share
+from sem2ct.runtime.refusal import Refusal
+from sem2ct.runtime.seeding import hashed_normal, mix
+from sem2ct.training.averaging import Averaged
+from sem2ct.training.schedules import constant_then_linear
+
+BETAS = (0.5, 0.999)
+GREY = 127.5  # grey levels per unit of network input
+HIDING_NOISE = 2 / GREY
+RARELY = 16  # steps between two looks at what costs extra
+
+
+class CycleganTrainer:
+    """Two translators, two discriminators, their optimizers and running estimates."""
+
+    def __init__(
+        self,
+        *,
+        network: str,
+        scale: int,
+        patch_px: int,
+        width: int,
+        blocks: int,
+        discriminator_width: int,
+        batch_size: int,
+        batch_per_device: int,
+        learning_rate: float,
+        constant_images: int,
+        total_images: int,
+        cycle_weight: float,
+        sem_cycle_weight: float,
+        consistency_weight: float,
+        history: int,
+        guard_images: int,
+        ema_half_life_images: float,
+        precision: str,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """Makes the networks and their optimizers.
+
+        Args: the settings of `train-cyclegan` under the same names, with their meaning; patch_px
+        is the side of a CT patch, and paper weights both cycles with `cycle_weight`, without
+        consistency.
+        """
+        self.network, self.scale, self.seed, self.device = network, scale, seed, device
+        self.batch_size, self.batch_per_device = batch_size, batch_per_device
+        self.learning_rate, self.precision = learning_rate, precision
+        self.constant_images, self.total_images = constant_images, total_images
+        self.cycle_weight, self.sem_cycle_weight = cycle_weight, sem_cycle_weight
+        self.consistency_weight = consistency_weight if network == "robust" else 0.0
+        self.guard_images = guard_images
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mix(seed, "cyclegan", "weights"))
+            translators = generators.pair(network=network, scale=scale, width=width, blocks=blocks)
+            sem_judge, ct_judge = discriminators.pair(
+                network=network, scale=scale, patch_px=patch_px, width=discriminator_width
+            )
+        self.ct_to_sem, self.sem_to_ct = (module.to(device) for module in translators)
+        self.translators = nn.ModuleDict({"ct_to_sem": self.ct_to_sem, "sem_to_ct": self.sem_to_ct})
+        self.judges = nn.ModuleDict({"sem": sem_judge, "ct": ct_judge}).to(device)
+        self.learned = {
+            name: [parameter for parameter in module.parameters() if parameter.requires_grad]
+            for name, module in (("translators", self.translators), ("judges", self.judges))
+        }
+        self.optimizers = {
+            name: torch.optim.Adam(parameters, learning_rate, betas=BETAS, fused=True)
+            for name, parameters in self.learned.items()
+        }
+        self.averaged = Averaged(self.ct_to_sem, half_life_images=ema_half_life_images)
+        self.histories = self._histories(history, patch_px)
+        self.degradation = Degradation(
+            scale=scale, patch_px=patch_px, half_life_images=100 * batch_size, device=device
+        )
+        self.calibrated, self.correlation = False, torch.zeros((), device=device)
+
+    @property
+    def ema(self) -> nn.Module:
+        """The moving average of `ct_to_sem`, for use and for previews."""
+        return self.averaged.module
+
+    def step(self, images: dict[str, Tensor], images_seen: int) -> dict[str, Tensor]:
+        """Trains all four networks on one batch.
+
+        Args:
+            images: "ct" (n, 1, h, w) and "sem" (n, 1, h * scale, w * scale) in [-1, 1]: this
+                rank's share of the batch.
+            images_seen: Images before this step.
+
+        Returns:
+            Scalars by name, detached: d_sem_loss, d_ct_loss, g_loss, g_sem_loss, g_ct_loss,
+            cycle, sem_cycle, consistency_grey (grey levels of 0 to 255 by which the degraded fake
+            misses the CT), noise_floor_grey, grey_correlation, and now and then hidden_share (share
+            of the cycle's agreement that noise of two grey levels destroys).
+
+        Raises:
+            Refusal: If dark and bright have changed places for good.
+        """
+        ct, sem = (images[name].to(self.device, non_blocking=True) for name in ("ct", "sem"))
+        self.degradation.observe(ct, sem)
+        if not self.calibrated:
+            self._calibrate()
+        self._set_learning_rate(images_seen)
+        indices = share(torch.arange(self.batch_size)) + images_seen
+        parts = [
+            slice(first, first + self.batch_per_device)
+            for first in range(0, len(ct), self.batch_per_device)
+        ]
+
+        values: dict[str, Tensor] = {}
+        fakes: dict[str, list[Tensor]] = {"sem": [], "ct": []}
+        _learn(self.learned["judges"], False)
+        for part in parts:
+            weight = len(ct[part]) / len(ct)
+            there, fake_sem = self._there_and_back(ct[part], indices[part], weight, images_seen)
+            back, fake_ct = self._back_and_there(sem[part], indices[part], weight, images_seen)
+            fakes["sem"].append(fake_sem)
+            fakes["ct"].append(fake_ct)
+            _add(values, {**there, **back}, weight)
+        self._update("translators")
+
+        _learn(self.learned["judges"], True)
+        real = {"sem": sem, "ct": ct}
+        fresh = {name: torch.cat(several) for name, several in fakes.items()}
+        shown = {name: self.histories[name].exchange(fresh[name], images_seen) for name in fresh}
+        for part in parts:
+            weight = len(ct[part]) / len(ct)
+            for name in ("sem", "ct"):
+                loss = self._judge(name, real[name][part], shown[name][part])
+                (loss * weight).backward()
+                _add(values, {f"d_{name}_loss": loss.detach()}, weight)
+        self._update("judges")
+        self.averaged.update(self.ct_to_sem, images_seen=images_seen, batch_size=self.batch_size)
+
+        if "disturbed_cycle" in values:
+            disturbed = values.pop("disturbed_cycle").clamp(min=1e-6)
+            values["hidden_share"] = 1 - values["cycle"] / disturbed
+        values["g_loss"] = values["g_sem_loss"] + values["g_ct_loss"]
+        values["noise_floor_grey"] = self.degradation.noise_floor * GREY
+        values["grey_correlation"] = grey_correlation(ct, F.avg_pool2d(fresh["sem"], self.scale))
+        self._guard(values["grey_correlation"], images_seen)
+        return values
+
+    def state(self) -> dict[str, Any]:
+        """Everything a resumed run needs; every rank must call it (histories are gathered).
+
+        Returns:
+            Plain values and tensors; "ema" holds "config" and "weights" of the averaged
+            `ct_to_sem`, which is all that translation reads.
+        """
+        return {
+            "translators": self.translators.state_dict(),
+            "judges": self.judges.state_dict(),
+            "optimizers": {name: each.state_dict() for name, each in self.optimizers.items()},
+            "histories": {name: each.state() for name, each in self.histories.items()},
+            "degradation": self.degradation.state(),
+            "calibrated": self.calibrated,
+            "correlation": self.correlation.cpu(),
+            "ema": {"config": self.ct_to_sem.config, "weights": self.ema.state_dict()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes back what `state` gave, on any number of ranks.
+
+        Raises:
+            RuntimeError, ValueError: If it belongs to other networks or another batch size.
+        """
+        self.translators.load_state_dict(state["translators"])
+        self.judges.load_state_dict(state["judges"])
+        self.ema.load_state_dict(state["ema"]["weights"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        for name, history in self.histories.items():
+            history.restore(state["histories"][name])
+        self.degradation.restore(state["degradation"])
+        self.calibrated = bool(state["calibrated"])
+        self.correlation = state["correlation"].to(self.device)
+
+    def _histories(self, size: int, patch_px: int) -> dict[str, History]:
+        return {
+            name: History(
+                size=size,
+                batch_size=self.batch_size,
+                side_px=side_px,
+                seed=self.seed,
+                name=name,
+                device=self.device,
+            )
+            for name, side_px in (("sem", patch_px * self.scale), ("ct", patch_px))
+        }
+
+    def _there_and_back(
+        self, ct: Tensor, indices: Tensor, weight: float, images_seen: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """CT -> SEM -> CT: adds its gradients; returns its values and the fake tiles."""
+        with autocast(self.precision, self.device):
+            fake_sem = self._paint(ct, indices, "ct")
+            cycled_ct = self.sem_to_ct(fake_sem)
+            logits = self.judges["sem"](fake_sem)
+        adversarial, cycle = least_squares(logits, 1.0), cycle_loss(ct, cycled_ct)
+        predicted_ct = self.degradation(fake_sem)
+        loss = adversarial + self.cycle_weight * cycle
+        if self.consistency_weight > 0:
+            floor = self.degradation.noise_floor
+            loss = loss + self.consistency_weight * consistency_loss(predicted_ct, ct, floor)
+        (loss * weight).backward()
+        fake_sem = fake_sem.detach()
+        values = {
+            "g_sem_loss": adversarial.detach(),
+            "cycle": cycle.detach(),
+            "consistency_grey": (predicted_ct.detach() - ct).abs().mean() * GREY,
+        }
+        if (images_seen // self.batch_size) % RARELY == 0:
+            values["disturbed_cycle"] = self._cycle_through_noise(ct, fake_sem, indices)
+        return values, fake_sem
+
+    def _back_and_there(
+        self, sem: Tensor, indices: Tensor, weight: float, images_seen: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """SEM -> CT -> SEM: adds its gradients; returns its values and the fake patches."""
+        cycle_weight = self._sem_cycle_weight(images_seen)
+        with autocast(self.precision, self.device):
+            fake_ct = self.sem_to_ct(sem)
+            logits = self.judges["ct"](fake_ct)
+            cycled_sem = self._paint(fake_ct, indices, "sem") if cycle_weight > 0 else None
+        adversarial = least_squares(logits, 1.0)
+        values, loss = {"g_ct_loss": adversarial.detach()}, adversarial
+        if cycled_sem is not None:
+            cycle = cycle_loss(sem, cycled_sem)
+            loss = loss + cycle_weight * cycle
+            values["sem_cycle"] = cycle.detach()
+        (loss * weight).backward()
+        return values, fake_ct.detach()
+
+    def _paint(self, ct: Tensor, indices: Tensor, branch: str) -> Tensor:
+        """Translates with noise that belongs to each image's number in the whole training."""
+        here = torch.zeros_like(indices)
+        origin = tuple(axis.to(ct.device) for axis in (indices, here, here))
+        return self.ct_to_sem(ct, mix(self.seed, "cyclegan", "noise", branch), origin)
+
+    @torch.no_grad()
+    def _cycle_through_noise(self, ct: Tensor, fake_sem: Tensor, indices: Tensor) -> Tensor:
+        """The cycle error when noise of two grey levels lies on the fake tiles."""
+        key = mix(self.seed, "cyclegan", "hiding")
+        number = indices.to(ct.device).view(-1, 1, 1, 1)
+        rows = torch.arange(fake_sem.shape[2], device=ct.device).view(-1, 1)
+        columns = torch.arange(fake_sem.shape[3], device=ct.device)
+        noisy = fake_sem + HIDING_NOISE * hashed_normal(key, number, rows, columns)
+        with autocast(self.precision, self.device):
+            cycled = self.sem_to_ct(noisy)
+        return cycle_loss(ct, cycled)
+
+    def _judge(self, name: str, real: Tensor, shown: Tensor) -> Tensor:
+        """The loss of one discriminator; real and fake go through it together."""
+        with autocast(self.precision, self.device):
+            logits = self.judges[name](torch.cat([real, shown]))
+        return discriminator_loss(
+            [scale[: len(real)] for scale in logits], [scale[len(real) :] for scale in logits]
+        )
+
+    def _update(self, name: str) -> None:
+        average_gradients(self.learned[name])
+        self.optimizers[name].step()
+        self.optimizers[name].zero_grad(set_to_none=True)
+
+    def _set_learning_rate(self, images_seen: int) -> None:
+        factor = constant_then_linear(
+            images_seen, constant_images=self.constant_images, total_images=self.total_images
+        )
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate * factor
+
+    def _sem_cycle_weight(self, images_seen: int) -> float:
+        if self.network == "paper":
+            return self.cycle_weight
+        return self.sem_cycle_weight * max(0.0, 1 - images_seen / self.total_images)
+
+    def _calibrate(self) -> None:
+        """Starts the skips with the grey map that the first batch suggests."""
+        self.calibrated = True
+        if not isinstance(self.ct_to_sem, RobustCtToSem):
+            return
+        assert isinstance(self.sem_to_ct, RobustSemToCt)
+        gain, bias = self.degradation.linear()
+        with torch.no_grad():
+            self.ct_to_sem.skip.gain.fill_(gain)
+            self.ct_to_sem.skip.bias.fill_(bias)
+            self.sem_to_ct.skip.gain.fill_(1 / gain)
+            self.sem_to_ct.skip.bias.fill_(-bias / gain)
+        self.ema.load_state_dict(self.ct_to_sem.state_dict())
+
+    def _guard(self, correlation: Tensor, images_seen: int) -> None:
+        """Follows the grey correlation, and refuses to go on with an inverted contrast."""
+        remembered = 0.5 ** (8 * self.batch_size / max(self.guard_images, 8 * self.batch_size))
+        self.correlation = torch.lerp(correlation, self.correlation, remembered)
+        seen = images_seen + self.batch_size
+        if seen < self.guard_images or (seen // self.batch_size) % RARELY:
+            return
+        if self.correlation < 0:
+            change = (
+                "choose network=robust or another seed="
+                if self.network == "paper"
+                else "raise consistency_weight, or choose another seed="
+            )
+            raise Refusal(
+                f"grey_correlation is {float(self.correlation):.2f} after {seen} images: the"
+                f" translation is dark where the CT is bright; {change}, under another run="
+            )
+
+
+def _learn(parameters: list[nn.Parameter], learning: bool) -> None:
+    """Switches gradients on or off; those that are never learned are not in the list."""
+    for parameter in parameters:
+        parameter.requires_grad_(learning)
+
+
+def _add(values: dict[str, Tensor], more: dict[str, Tensor], weight: float) -> None:
+    """Adds weighted values to a sum."""
+    for name, value in more.items():
+        before = values.get(name)
+        values[name] = value * weight if before is None else before + value * weight

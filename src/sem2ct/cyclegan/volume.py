@@ -1,0 +1,268 @@
+"""A part of a scan as a translated volume, slab by slab; the scan may exceed memory."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sem2ct.cyclegan import apply
+from sem2ct.data.intensity import Window, from_network, to_network
+from sem2ct.data.refinement import RefinedSlices
+from sem2ct.data.scans import Scan
+from sem2ct.runtime import checkpoint
+from sem2ct.runtime.device import autocast, choose
+from sem2ct.runtime.refusal import Refusal
+from sem2ct.runtime.seeding import mix
+
+LOGGER = logging.getLogger(__name__)
+# Voxel sizes are often stated with three digits.
+_VOXEL_SIZES_DIFFER = 0.01
+
+Span = tuple[int, int] | Literal["all"]
+
+
+@dataclass(frozen=True)
+class VolumeTranslator:
+    """A translator, the slices it is shown, and how they are cut."""
+
+    generator: Any
+    """CT-to-SEM translator, on `device`."""
+    slices: RefinedSlices
+    """What it is shown."""
+    region: apply.Box
+    """(y0, y1, x0, x1) of the scan; what lies around it serves as halo."""
+    core_px: int
+    """Side of the part that is kept of a tile, in CT pixels."""
+    halo_px: int
+    """CT pixels around it that are read too."""
+    noise_key: int
+    """Names the realisation."""
+    precision: str
+    """float32 or bf16."""
+    device: torch.device
+    """Where the network runs."""
+    ct_pixel_um: float | None
+    """Voxel size of the scan in micrometres; None if not stated."""
+    facts: dict[str, Any]
+    """Plain values that belong to the volume: origin of the weights, grey windows."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(z, y, x) of the translated volume."""
+        top, bottom, left, right = self.region
+        scale = self.generator.scale
+        return len(self.slices), (bottom - top) * scale, (right - left) * scale
+
+    @property
+    def pixel_um(self) -> float | None:
+        """Pixel size of the translated slices in micrometres; None if not stated."""
+        return None if self.ct_pixel_um is None else self.ct_pixel_um / self.generator.scale
+
+    @property
+    def placement(self) -> dict[str, Any]:
+        """Size and origin of the voxels in the frame of the scan, for a `PyramidWriter`.
+
+        The origin of that frame is the centre of the scan's first voxel, so a viewer lays
+        both over one another.
+        """
+        scale, pixel = self.generator.scale, self.pixel_um or 1.0
+        depth = pixel if self.slices.refine else pixel * scale
+        first = (self.slices.number(0), self.region[0] * scale, self.region[2] * scale)
+        shift = (scale - 1) / 2
+        z, y, x = ((at - shift) * pixel for at in first)
+        if not self.slices.refine:
+            z = self.slices.first * depth
+        return {
+            "voxel": (depth, pixel, pixel),
+            "origin": (z, y, x),
+            "unit_um": self.pixel_um is not None,
+        }
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles in all slices."""
+        return len(apply.cores(self.region, core_px=self.core_px)) * len(self.slices)
+
+    def seconds(self) -> float:
+        """Time that all tiles would take, judged from the first one."""
+        first = apply.cores(self.region, core_px=self.core_px)[0]
+        started = time.perf_counter()
+        self.translate(0, region=first)
+        return (time.perf_counter() - started) * self.tiles
+
+    def slab(
+        self, first: int, count: int, *, on_tile: Callable[[int], object] | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """Translates output slices first ... first + count - 1.
+
+        Args:
+            first: First output slice.
+            count: How many.
+            on_tile: Told the number of output pixels after each tile.
+
+        Returns:
+            uint8 (count, y, x), 0 outside the field of view; and the steps at the seams, as
+            from `apply.seam_steps`.
+        """
+        scale = self.generator.scale
+        volume = np.empty((count, *self.shape[1:]), np.uint8)
+        steps = np.zeros(4)
+        for i in range(count):
+            image = from_network(self.translate(first + i, on_tile=on_tile)).numpy()
+            inside = self.field(first + i).repeat(scale, 0).repeat(scale, 1)
+            steps += apply.seam_steps(image, inside, self.region, core_px=self.core_px, scale=scale)
+            image[~inside] = 0
+            volume[i] = image
+        return volume, steps
+
+    def translate(
+        self,
+        i: int,
+        *,
+        region: apply.Box | None = None,
+        on_tile: Callable[[int], object] | None = None,
+    ) -> torch.Tensor:
+        """Translates output slice `i`, or a region (y0, y1, x0, x1) of it; float32."""
+        grey = to_network(torch.from_numpy(self.slices.grey(i)))
+        with autocast(self.precision, self.device):
+            return apply.translate_slice(
+                self.generator,
+                grey,
+                z=self.slices.number(i),
+                core_px=self.core_px,
+                halo_px=self.halo_px,
+                noise_key=self.noise_key,
+                device=self.device,
+                on_tile=on_tile,
+                region=region or self.region,
+            )
+
+    def grey(self, i: int) -> NDArray[np.uint8]:
+        """What output slice `i` is made from, in CT pixels."""
+        return self.slices.grey(i)[self._in_region]
+
+    def field(self, i: int) -> NDArray[np.bool_]:
+        """Field of view of output slice `i`, in CT pixels."""
+        return self.slices.field(i)[self._in_region]
+
+    @property
+    def _in_region(self) -> tuple[slice, slice]:
+        return slice(*self.region[:2]), slice(*self.region[2:])
+
+
+def prepare(
+    scan: Scan,
+    *,
+    cyclegan: Path,
+    ct_pixel_um: float | str,
+    z_range: Span,
+    y_range: Span,
+    x_range: Span,
+    refine_z: bool,
+    core_px: int,
+    halo_px: int | Literal["network"],
+    seed: int,
+    precision: str,
+    device: str,
+) -> VolumeTranslator:
+    """Reads the translator and checks that it and the ranges fit the scan.
+
+    Args:
+        scan: The micro-CT scan.
+        cyclegan: Run folder of train-cyclegan, or one of its checkpoints.
+        ct_pixel_um: Voxel size in micrometres, "metadata" or "unstated".
+        z_range: Slices [first, last), or "all"; so are rows `y_range` and columns `x_range`.
+        y_range: See `z_range`.
+        x_range: See `z_range`.
+        refine_z: Whether `scale` slices are made per slice.
+        core_px: Side of a tile's kept part, in CT pixels.
+        halo_px: Context around it; "network": as far as it sees, or 8 if that is everything.
+        seed: Start of the noise.
+        precision: float32 or bf16.
+        device: auto, cpu or cuda.
+
+    Raises:
+        Refusal: If there is no such checkpoint, a range leaves the scan, or the voxels have
+            another size than those learned from.
+    """
+    path = checkpoint.find(cyclegan, setting="cyclegan")
+    bag = checkpoint.load(path)
+    generator = apply.from_bag(bag, what=f"cyclegan={path}")
+    first, last = _span(z_range, scan.shape[0], "z_range", "slices")
+    rows = _span(y_range, scan.shape[1], "y_range", "rows")
+    columns = _span(x_range, scan.shape[2], "x_range", "columns")
+    learned = bag["ct_store"]
+    window = Window.from_dict(learned["window"])
+    slices = RefinedSlices(
+        scan, first=first, last=last, scale=generator.scale, refine=refine_z, window=window
+    )
+    halo = _halo(halo_px, generator)
+    machine = choose(device)
+    return VolumeTranslator(
+        generator=generator.to(machine),
+        slices=slices,
+        region=(*rows, *columns),
+        core_px=core_px,
+        halo_px=halo,
+        noise_key=mix(seed, "translate"),
+        precision=precision,
+        device=machine,
+        ct_pixel_um=_pixel_um(ct_pixel_um, scan, learned["pixel_um"]),
+        facts=_facts(bag, generator, path),
+    )
+
+
+def _facts(bag: dict[str, Any], generator: Any, path: Path) -> dict[str, Any]:
+    return {
+        "network": generator.config,
+        "images_seen": bag["images_seen"],
+        "weights_sha256": checkpoint.digest(path),
+        "ct_grey_window": bag["ct_store"]["window"],
+        "sem_grey_window": bag["sem_store"]["window"],
+        "outside_field_of_view": 0,
+    }
+
+
+def _halo(halo_px: int | Literal["network"], generator: Any) -> int:
+    reach = apply.receptive_half_width(generator)
+    if reach == "whole image":
+        LOGGER.warning(
+            "network=%s looks at a tile as a whole (instance norm), so tiles differ at their"
+            " seams; the contrast of the seams is reported",
+            generator.config["network"],
+        )
+        return apply.PUBLISHED_HALO_PX if halo_px == "network" else halo_px
+    return reach if halo_px == "network" else halo_px
+
+
+def _span(span: Span, length: int, setting: str, what: str) -> tuple[int, int]:
+    if span == "all":
+        return 0, length
+    first, last = span
+    if not 0 <= first < last <= length:
+        raise Refusal(
+            f"{setting}=[{first},{last}], but the scan has {what} 0 to {length - 1}; write"
+            f" [first,last) within [0,{length}], or all"
+        )
+    return first, last
+
+
+def _pixel_um(asked: float | str, scan: Scan, learned: float | None) -> float | None:
+    if asked == "unstated":
+        return None
+    pixel_um = scan.pixel_um if asked == "metadata" else float(asked)
+    if pixel_um is None or learned is None:
+        return pixel_um
+    if abs(pixel_um / learned - 1) > _VOXEL_SIZES_DIFFER:
+        raise Refusal(
+            f"ct_pixel_um={asked}: voxels of {pixel_um:g} um, but the translator learned from"
+            f" {learned:g} um; resample the scan, or set ct_pixel_um=unstated to translate it"
+            " all the same"
+        )
+    return pixel_um
