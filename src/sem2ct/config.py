@@ -5,6 +5,8 @@ YAML files in configs/, which list every setting; here stand the meaning, the ty
 and the cross-checks.  No torch is imported, so that a typo is answered at once.
 """
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -30,6 +32,11 @@ class RunSettings(BaseModel):
     """Start of every random stream of this run."""
     dry_run: bool
     """Print counts, bytes and time, and write nothing."""
+
+    def arguments_of(self, target: Callable[..., Any]) -> dict[str, Any]:
+        """The settings that `target` takes as arguments of the same name."""
+        taken = inspect.signature(target).parameters
+        return {name: getattr(self, name) for name in type(self).model_fields if name in taken}
 
 
 class ComputeSettings(RunSettings):
@@ -303,7 +310,7 @@ class EvaluateSettings(RunSettings):
     figures_tiles: Positive
     """Tiles shown per set."""
     processes: Positive
-    """Worker processes."""
+    """Tiles measured at the same time (threads)."""
 
     @model_validator(mode="after")
     def _reference_is_a_set(self) -> Self:

@@ -1,0 +1,115 @@
+"""`sem2ct train-cyclegan`: two stores in, a translator from micro-CT to SEM out."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sem2ct.config import TrainCycleganSettings
+from sem2ct.cyclegan.previews import grid
+from sem2ct.cyclegan.trainer import CycleganTrainer
+from sem2ct.data.datasets import Patches
+from sem2ct.data.store import Store
+from sem2ct.runtime import checkpoint, device
+from sem2ct.runtime.refusal import Refusal
+from sem2ct.runtime.run_folder import RunFolder
+from sem2ct.stylegan import sample
+from sem2ct.stylegan.live import LiveTiles
+from sem2ct.training import loop
+from sem2ct.training.cost import measure
+
+LOGGER = logging.getLogger(__name__)
+PREVIEWS = 6
+SCALES = (2, 4, 8, 16, 32)
+
+
+def inputs(settings: TrainCycleganSettings) -> list[Path]:
+    """Files whose digests go into the provenance."""
+    ct = Store(settings.ct, setting="ct").folder / "manifest.json"
+    if settings.sem == "live":
+        return [ct, checkpoint.find(settings.stylegan, setting="stylegan")]
+    return [ct, Store(settings.sem, setting="sem").folder / "manifest.json"]
+
+
+def estimate(settings: TrainCycleganSettings) -> dict[str, str]:
+    """What a run would take, without running it.
+
+    Args:
+        settings: Of this stage.
+
+    Returns:
+        Rows of a table, name to value.
+
+    Raises:
+        Refusal: If the stores cannot be used or do not fit each other.
+    """
+    domains = _Domains(settings)
+    return {
+        "CT patches": f"{len(domains.ct_store)} of {domains.ct_store.tile_px} px",
+        "SEM tiles": f"{settings.sem}, {domains.tile_px} px (scale {domains.scale})",
+        "training": f"{settings.total_images} pairs in batches of {settings.batch_size}",
+        **measure(domains.trainer(), domains.share(0), **settings.arguments_of(measure)),
+    }
+
+
+def run(settings: TrainCycleganSettings, folder: RunFolder) -> None:
+    """Trains, or resumes, and writes checkpoints, values and previews.
+
+    Args:
+        settings: Of this stage.
+        folder: The opened run folder.
+
+    Raises:
+        Refusal: If the stores do not fit each other, or the contrast inverts.
+    """
+    domains = _Domains(settings)
+    trainer = domains.trainer()
+    here = device.choose(settings.device)
+    fixed = [images[:PREVIEWS].to(here) for images in domains.share(0).values()]
+    loop.run(
+        trainer,
+        batches=domains.share,
+        previews=lambda images_seen: {"translation": grid(trainer.ema, trainer.sem_to_ct, *fixed)},
+        folder=folder,
+        what="train-cyclegan",
+        **settings.arguments_of(loop.run),
+        extra={"ct_store": domains.ct_store.grey_and_size(), "sem_store": domains.sem_facts},
+    )
+    folder.finish(images=settings.total_images, scale=domains.scale)
+    LOGGER.info("previews: %s", folder.path / "previews")
+
+
+class _Domains:
+    """The two sides as the settings name them: where images come from, and how they fit."""
+
+    def __init__(self, settings: TrainCycleganSettings) -> None:
+        self._settings = settings
+        chosen = {"symmetries": settings.symmetries, "seed": settings.seed}
+        self.ct_store = Store(settings.ct, setting="ct")
+        self._ct = Patches(self.ct_store, **chosen)
+        if settings.sem == "live":
+            path = checkpoint.find(settings.stylegan, setting="stylegan")
+            generator = sample.load(path).to(device.choose(settings.device))
+            self._sem = LiveTiles(generator, seed=settings.seed, psi=settings.psi)
+            self.tile_px, self.sem_facts = generator.resolution, checkpoint.load(path)["store"]
+        else:
+            store = Store(settings.sem, setting="sem")
+            self._sem = Patches(store, **chosen)
+            self.tile_px, self.sem_facts = store.tile_px, store.grey_and_size()
+        self.scale = self.tile_px // self.ct_store.tile_px
+        if self.scale * self.ct_store.tile_px != self.tile_px or self.scale not in SCALES:
+            raise Refusal(
+                f"sem={settings.sem} has tiles of {self.tile_px} px, ct={settings.ct} patches of"
+                f" {self.ct_store.tile_px} px; the one must be 2, 4, 8, 16 or 32 times the other"
+            )
+
+    def share(self, images_seen: int) -> dict[str, Tensor]:
+        size = self._settings.batch_size
+        return {"ct": self._ct.share(images_seen, size), "sem": self._sem.share(images_seen, size)}
+
+    def trainer(self) -> CycleganTrainer:
+        arguments: dict[str, Any] = self._settings.arguments_of(CycleganTrainer)
+        arguments |= {"scale": self.scale, "patch_px": self.ct_store.tile_px}
+        arguments |= {"device": device.choose(self._settings.device)}
+        return CycleganTrainer(**arguments)

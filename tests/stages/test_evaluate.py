@@ -1,0 +1,209 @@
+import base64
+import csv
+import json
+import re
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+import yaml
+from scipy.ndimage import gaussian_filter
+
+from sem2ct import config
+from sem2ct.data import translated
+from sem2ct.data.pyramid import PyramidWriter
+from sem2ct.data.store import StoreWriter
+from sem2ct.reporting import style
+from sem2ct.runtime.refusal import Refusal
+from sem2ct.runtime.run_folder import RunFolder
+from sem2ct.stages import evaluate
+
+SIDE, SCALE = 32, 4
+
+
+@pytest.fixture(autouse=True)
+def coarse_figures(monkeypatch):
+    monkeypatch.setattr(style, "DOTS_PER_INCH", 30)
+
+
+def texture(shape, *, seed, level=0.0):
+    noise = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 2, mode="wrap")
+    return np.clip(128 + 60 * (noise / noise.std() + level), 0, 255).astype(np.uint8)
+
+
+def write_store(folder, *, tiles, seed, pixel_um=0.5, images=4):
+    writer = StoreWriter(
+        folder,
+        tile_px=SIDE,
+        domain="sem",
+        pixel_um=pixel_um,
+        window=None,
+        shard_patches=tiles,
+        sources=[{"path": f"{i}.tif"} for i in range(images)],
+        facts={},
+    )
+    patches = np.stack([texture((SIDE, SIDE), seed=seed + i) for i in range(tiles)])
+    writer.write_shard(0, patches, {"source": np.arange(tiles) % images})
+    writer.finish()
+
+
+def write_translation(folder):
+    """Eight slices whose first half is the truth itself and whose second half is unrelated."""
+    truth = texture((8, 2 * SIDE, 3 * SIDE), seed=77)
+    shown = truth.copy()
+    shown[4:] = texture((4, 2 * SIDE, 3 * SIDE), seed=78)
+    folder.mkdir()
+    writer = PyramidWriter(
+        folder / translated.VOLUME, shape=shown.shape, voxel=(0.5,) * 3, unit_um=True
+    )
+    for k in range(writer.slabs):
+        writer.write_slab(k, shown[k * writer.slab : (k + 1) * writer.slab])
+    writer.finish()
+    grey = {"photometric": "minisblack"}
+    field = np.full((2, 2 * SIDE // SCALE, 3 * SIDE // SCALE), 255, np.uint8)
+    field[:, :, 0] = 0
+    tifffile.imwrite(folder / translated.FIELD, field, **grey)
+    used = {"z_range": "all", "y_range": "all", "x_range": "all", "refine_z": True}
+    used |= dict.fromkeys(("ct_raw_shape", "ct_raw_dtype", "ct_raw_byte_order"), "none")
+    (folder / "config.yaml").write_text(yaml.safe_dump(used | {"ct_raw_header_bytes": 0}))
+    blocks = truth.reshape(2, 4, 2 * SIDE // 4, 4, 3 * SIDE // 4, 4).mean((1, 3, 5))
+    tifffile.imwrite(folder / "ct.tif", (blocks * 100).astype(np.uint16), **grey)
+    tifffile.imwrite(folder / "pores.tif", np.uint8(255) * (truth < 120), **grey)
+
+
+def settings(tmp_path, sets, **changes):
+    values = {
+        "run": "here",
+        "run_root": str(tmp_path),
+        "seed": 0,
+        "dry_run": False,
+        "sets": {name: str(where) for name, where in sets.items()},
+        "reference": "real",
+        "threshold": "otsu",
+        "pixel_um": "metadata",
+        "tile_px": SIDE,
+        "reach_px": 12,
+        "most_tiles": 20,
+        "ct": "none",
+        "truth": "none",
+        "figures_tiles": 3,
+        "processes": 2,
+    }
+    return config.build("evaluate", values | changes)
+
+
+def evaluated(tmp_path, asked):
+    folder = RunFolder.open(
+        tmp_path / "evaluate", asked.model_dump(), inputs=evaluate.inputs(asked)
+    )
+    evaluate.run(asked, folder)
+    return folder, json.loads((folder.path / "metrics.json").read_text())
+
+
+def test_a_store_a_folder_and_a_translation_become_numbers_figures_and_a_report(tmp_path):
+    write_store(tmp_path / "real", tiles=24, seed=0)
+    (tmp_path / "png").mkdir()
+    for i in range(3):
+        image = imagecodecs.png_encode(texture((40, 70), seed=50 + i, level=-0.8))
+        (tmp_path / "png" / f"{i}.png").write_bytes(image)
+    write_translation(tmp_path / "run")
+    asked = settings(
+        tmp_path,
+        {"real": tmp_path / "real", "darker": tmp_path / "png", "translated": tmp_path / "run"},
+        threshold=120,
+        ct=str(tmp_path / "run" / "ct.tif"),
+        truth=str(tmp_path / "run" / "pores.tif"),
+    )
+    folder, metrics = evaluated(tmp_path, asked)
+    assert folder.finished
+    assert {name: one["tiles"] for name, one in metrics["sets"].items()} == {
+        "real": 20,
+        "darker": 6,
+        "translated": 20,
+    }
+    assert metrics["sets"]["real"]["frames"] == 4
+    with (folder.path / "tiles.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["set"] == "darker"]
+    expected = [
+        (texture((40, 70), seed=50 + i, level=-0.8)[:32, x : x + 32] < 120).mean()
+        for i in range(3)
+        for x in (0, 32)
+    ]
+    assert [float(row["porosity"]) for row in rows] == pytest.approx(expected, rel=1e-8)
+    slices = metrics["truth"]["translated"]["slices"]
+    assert [row["slice"] for row in slices] == list(range(8))
+    assert [row["agreement"] for row in slices[:4]] == [1, 1, 1, 1]
+    assert all(row["agreement"] < 0.7 for row in slices[4:])
+    pictured = {path.stem for path in (folder.path / "figures").glob("*.png")}
+    charts = {"distributions", "s2", "r", "threshold", "truth"}
+    assert pictured == charts | {"tiles", "pores", "slice_translated"}
+    html = (folder.path / "report.html").read_text(encoding="utf-8")
+    for path in (folder.path / "figures").glob("*.png"):
+        assert base64.b64encode(path.read_bytes()).decode() in html
+
+
+def test_images_are_enough_and_running_twice_gives_the_same_numbers(tmp_path):
+    for name, seed in (("a", 0), ("b", 40)):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            image = imagecodecs.png_encode(texture((64, 64), seed=seed + i))
+            (tmp_path / name / f"{i}.png").write_bytes(image)
+    asked = settings(tmp_path, {"real": tmp_path / "a", "other": tmp_path / "b"}, most_tiles=9)
+    folder, metrics = evaluated(tmp_path, asked)
+    assert metrics["pixel_um"] is None
+    assert metrics["sets"]["real"]["scalars"]["correlation_length"]["unit"] == "px"
+    assert metrics["sets"]["real"]["tiles"] == 9
+    assert 120 < metrics["threshold"]["level"] < 136  # the greys are symmetric about 128
+    assert not re.search(r">[^<]*\b(nan|None|inf)\b", (folder.path / "report.html").read_text())
+    before = (folder.path / "tiles.csv").read_text()
+    assert evaluated(tmp_path, asked)[1] == metrics
+    assert (folder.path / "tiles.csv").read_text() == before
+
+
+def test_an_estimate_counts_tiles_and_writes_nothing(tmp_path):
+    write_store(tmp_path / "real", tiles=24, seed=0)
+    asked = settings(tmp_path, {"real": tmp_path / "real"}, tile_px=16, reach_px=5)
+    before = sorted(tmp_path.rglob("*"))
+    rows = evaluate.estimate(asked)
+    assert rows["tiles of real"] == "20 of 96"
+    assert rows["pixel"] == "0.5 um"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def refusing(asked, match):
+    with pytest.raises(Refusal, match=match):
+        evaluate.estimate(asked)
+
+
+def test_sets_that_cannot_be_compared_are_refused_before_anything_is_written(tmp_path):
+    write_store(tmp_path / "real", tiles=8, seed=0)
+    write_store(tmp_path / "finer", tiles=8, seed=0, pixel_um=0.25)
+    real = {"real": tmp_path / "real"}
+    finer = {"finer": tmp_path / "finer"}
+    refusing(settings(tmp_path, real | finer), "sets.finer=.*pixels of 0.25 um")
+    refusing(settings(tmp_path, real, tile_px=33), "sets.real=.*32 px wide.*tile_px=33")
+    missing = {"synthetic": tmp_path / "synthesize" / "here" / "sem"}
+    refusing(settings(tmp_path, real | missing), "sets.synthetic=.*'sem2ct synthesize' first")
+    refusing(settings(tmp_path, real, most_tiles=1), "one tile only")
+    write_translation(tmp_path / "run")
+    both = real | {"translated": tmp_path / "run"}
+    refusing(settings(tmp_path, both, truth=str(tmp_path / "no.tif")), "truth=.*no.tif: no such")
+    refusing(settings(tmp_path, both, ct=str(tmp_path / "no.tif")), "ct=.*no.tif: no such")
+
+
+def test_a_constant_reference_has_no_threshold(tmp_path):
+    (tmp_path / "flat").mkdir()
+    for i in range(2):
+        image = imagecodecs.png_encode(np.full((40, 40), 99, np.uint8))
+        (tmp_path / "flat" / f"{i}.png").write_bytes(image)
+    asked = settings(tmp_path, {"real": tmp_path / "flat"})
+    with pytest.raises(Refusal, match="one grey level only"):
+        evaluated(tmp_path, asked)
+
+
+def test_settings_refuse_a_reference_that_is_no_set_and_a_reach_too_long(tmp_path):
+    with pytest.raises(ValueError, match=r"reference=real is not one of the sets: other"):
+        settings(tmp_path, {"other": tmp_path})
+    with pytest.raises(ValueError, match=r"reach_px=16, but a tile of tile_px=32"):
+        settings(tmp_path, {"real": tmp_path}, reach_px=16)

@@ -1,0 +1,168 @@
+"""The synthesize stage with an untrained generator."""
+
+import json
+
+import imagecodecs
+import numpy as np
+import pytest
+import torch
+
+from sem2ct.config import build
+from sem2ct.data.store import Store
+from sem2ct.runtime import checkpoint, distributed
+from sem2ct.runtime.refusal import Refusal
+from sem2ct.runtime.run_folder import RunFolder
+from sem2ct.stages import synthesize
+from sem2ct.stylegan import sample
+from sem2ct.stylegan.generator import Generator
+
+WINDOW = {"low": 12.0, "high": 240.0}
+
+
+@pytest.fixture(scope="module")
+def stylegan(tmp_path_factory):
+    """A run folder of train-stylegan with one checkpoint."""
+    torch.manual_seed(2)
+    generator = Generator(resolution=8, z_dim=4, w_dim=4, mapping_layers=1, channel_base=64)
+    bag = {
+        "trainer": {"ema": {"config": generator.config, "weights": generator.state_dict()}},
+        "store": {"domain": "sem", "tile_px": 8, "pixel_um": 0.25, "window": WINDOW},
+    }
+    run = tmp_path_factory.mktemp("stylegan")
+    checkpoint.save(run / "checkpoints", 640, bag, keep=1)
+    return run
+
+
+@pytest.fixture
+def settings(stylegan, tmp_path):
+    def made(**options):
+        given = {
+            "run": "one",
+            "run_root": tmp_path,
+            "seed": 3,
+            "dry_run": False,
+            "device": "cpu",
+            "devices": 1,
+            "precision": "float32",
+            "stylegan": stylegan,
+            "mode": "store",
+            "n": 11,
+            "rows": 2,
+            "psi": 0.9,
+            "batch_per_device": 3,
+            "shard_patches": 4,
+        }
+        return build("synthesize", given | options)
+
+    return made
+
+
+def run(settings, path):
+    folder = RunFolder.open(path, settings.model_dump())
+    synthesize.run(settings, folder)
+    return folder
+
+
+def test_the_store_holds_the_tiles_by_number(settings, stylegan, tmp_path):
+    folder = run(settings(), tmp_path / "run")
+    store = Store(folder.path / "sem")
+    store.verify()
+    assert len(store) == 11
+    assert (store.domain, store.tile_px, store.pixel_um) == ("sem", 8, 0.25)
+    assert store.window.as_dict() == WINDOW
+    assert store.places()["seed"].tolist() == list(range(11))
+    generator = sample.load(checkpoint.find(stylegan, setting="stylegan"))
+    expected = sample.tiles(generator, seed=3, indices=[9, 0], psi=0.9)
+    assert np.abs(store.tiles[[9, 0]].astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_the_manifest_names_the_generator(settings, stylegan, tmp_path):
+    folder = run(settings(), tmp_path / "run")
+    manifest = Store(folder.path / "sem").manifest
+    path = checkpoint.find(stylegan, setting="stylegan")
+    assert manifest["facts"]["generator_sha256"] == checkpoint.digest(path)
+    assert manifest["facts"]["psi"] == 0.9
+    assert manifest["sources"] == [{"file": str(path), "images_seen": 640}]
+    assert [shard["count"] for shard in manifest["shards"]] == [4, 4, 3]
+
+
+def test_the_first_tiles_are_shown(settings, tmp_path):
+    folder = run(settings(), tmp_path / "run")
+    picture = imagecodecs.png_decode(
+        (folder.path / "previews" / "fake_sem_000000640.png").read_bytes()
+    )
+    assert picture.shape == (2 * 10 - 2, 6 * 10 - 2)
+    assert np.array_equal(picture[:8, 10:18], Store(folder.path / "sem").tiles[1])
+
+
+def test_a_stopped_run_makes_the_missing_shards_only(settings, tmp_path, monkeypatch):
+    folder = run(settings(), tmp_path / "run")
+    expected = (folder.path / "sem" / "manifest.json").read_bytes()
+    for name in ("sem/shard_00001.npy", "sem/manifest.json", "done.json"):
+        (folder.path / name).unlink()
+    asked = []
+    original = sample.tiles
+
+    def watched(generator, *, indices, **options):
+        asked.extend(indices)
+        return original(generator, indices=indices, **options)
+
+    monkeypatch.setattr(sample, "tiles", watched)
+    synthesize.run(settings(), folder)
+    assert asked == [4, 5, 6, 7]
+    assert (folder.path / "sem" / "manifest.json").read_bytes() == expected
+    assert folder.finished
+
+
+@pytest.mark.parametrize("mode", ["fixed_style", "fixed_noise", "interpolate"])
+def test_a_grid_is_one_picture(settings, tmp_path, mode):
+    folder = run(settings(mode=mode, n=5), tmp_path / "run")
+    picture = imagecodecs.png_decode(
+        (folder.path / "previews" / f"{mode}_000000640.png").read_bytes()
+    )
+    assert picture.shape == (2 * 10 - 2, 5 * 10 - 2)
+    assert folder.finished
+    assert not (folder.path / "sem").exists()
+
+
+def test_an_estimate_writes_nothing(settings, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    rows = synthesize.estimate(settings())
+    assert rows["SEM tiles"] == "11 of 8 px"
+    assert sorted(tmp_path.rglob("*")) == before
+    assert synthesize.estimate(settings(mode="interpolate"))["SEM tiles"] == "22 of 8 px"
+
+
+def test_the_checkpoint_is_an_input(settings, stylegan):
+    assert synthesize.inputs(settings()) == [stylegan / "checkpoints" / "000000640.pt"]
+
+
+def test_a_missing_generator_is_refused(settings, tmp_path):
+    with pytest.raises(Refusal, match="stylegan="):
+        synthesize.estimate(settings(stylegan=tmp_path / "nowhere"))
+
+
+def test_a_checkpoint_without_its_store_is_refused(settings, stylegan, tmp_path):
+    path = checkpoint.find(stylegan, setting="stylegan")
+    bag = checkpoint.load(path)
+    del bag["store"], bag["images_seen"]
+    bare = checkpoint.save(tmp_path, 64, bag, keep=1)
+    with pytest.raises(Refusal, match="says nothing about the store"):
+        run(settings(stylegan=bare), tmp_path / "run")
+
+
+def shards(run_path):
+    return json.loads((run_path / "sem" / "manifest.json").read_text())["shards"]
+
+
+def store_of_this_rank(values, path):
+    made = build("synthesize", values)
+    folder = RunFolder.open(path, {}, writer=distributed.is_main())
+    synthesize.run(made, folder)
+
+
+def test_two_processes_write_the_same_store(two_ranks, settings, tmp_path):
+    folder = run(settings(), tmp_path / "alone")
+    values = settings(devices=2).model_dump()
+    two_ranks(store_of_this_rank, values, tmp_path / "shared")
+    assert shards(tmp_path / "shared") == shards(folder.path)

@@ -1,0 +1,285 @@
+"""The translate stage on a small scan with an untrained translator."""
+
+import json
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+import torch
+import zarr
+
+from sem2ct.config import build
+from sem2ct.cyclegan import apply, generators
+from sem2ct.cyclegan.volume import VolumeTranslator
+from sem2ct.data import pyramid
+from sem2ct.data.intensity import Window, from_network, to_network
+from sem2ct.data.translated import Translated
+from sem2ct.runtime.refusal import Refusal
+from sem2ct.runtime.run_folder import RunFolder
+from sem2ct.runtime.seeding import mix
+from sem2ct.stages import translate
+
+SCALE = 4
+WINDOW = {"low": 300.0, "high": 900.0}
+
+
+@pytest.fixture(autouse=True)
+def slabs_of_four_slices(monkeypatch):
+    monkeypatch.setattr(pyramid, "SLAB_BYTES", 4 * 120 * 152)
+
+
+@pytest.fixture(scope="module")
+def brought(tmp_path_factory):
+    """A scan with a round field of view, and runs of train-cyclegan."""
+    root = tmp_path_factory.mktemp("brought")
+    draw = np.random.default_rng(5)
+    ct = draw.integers(200, 1000, (4, 30, 38)).astype(np.uint16)
+    y, x = np.mgrid[:30, :38]
+    ct[:, (y - 14.5) ** 2 + (x - 18.5) ** 2 > 15**2] = 0
+    tifffile.imwrite(root / "ct.tif", ct, photometric="minisblack")
+    floats = ct.astype(np.float32)
+    floats[2, 15, 15] = np.nan
+    tifffile.imwrite(root / "nan.tif", floats, photometric="minisblack")
+    for network, blocks in (("robust", 1), ("paper", 1)):
+        torch.manual_seed(2)
+        generator = generators.build(
+            {
+                "network": network,
+                "direction": "ct_to_sem",
+                "scale": SCALE,
+                "width": 8,
+                "blocks": blocks,
+            }
+        )
+        bag = {
+            "images_seen": 16,
+            "trainer": {"ema": {"config": generator.config, "weights": generator.state_dict()}},
+            "ct_store": {"window": WINDOW, "pixel_um": 2.0},
+            "sem_store": {"window": {"low": 10.0, "high": 240.0}, "pixel_um": 0.5},
+        }
+        (root / network / "checkpoints").mkdir(parents=True)
+        torch.save(bag, root / network / "checkpoints" / "000000016.pt")
+    return root
+
+
+def settings(root, **changed):
+    values = {
+        "run": "test",
+        "run_root": root / "outputs",
+        "seed": 3,
+        "dry_run": False,
+        "device": "cpu",
+        "devices": 1,
+        "precision": "float32",
+        "cyclegan": root / "robust",
+        "ct": str(root / "ct.tif"),
+        "ct_raw_shape": "none",
+        "ct_raw_dtype": "none",
+        "ct_raw_byte_order": "little",
+        "ct_raw_header_bytes": 0,
+        "ct_pixel_um": 2.0,
+        "z_range": [1, 3],
+        "y_range": "all",
+        "x_range": "all",
+        "refine_z": True,
+        "core_px": 12,
+        "halo_px": "network",
+        "ome_zarr_version": "0.5",
+        "chunk_px": 64,
+    }
+    return build("translate", values | changed)
+
+
+def run(root, path, **changed):
+    asked = settings(root, **changed)
+    folder = RunFolder.open(path, asked.model_dump(mode="json"), inputs=translate.inputs(asked))
+    translate.run(asked, folder)
+    return folder
+
+
+def volume_of(path) -> np.ndarray:
+    return zarr.open_group(path / "translation.ome.zarr", mode="r")["0"][:]
+
+
+def test_a_slice_is_the_translation_of_the_whole_slice_with_black_outside_the_field(
+    brought, tmp_path
+):
+    folder = run(brought, tmp_path / "run", z_range=[2, 3], refine_z=False)
+    ct = tifffile.imread(brought / "ct.tif")[2]
+    generator = apply.load(brought / "robust" / "checkpoints" / "000000016.pt")
+    with torch.no_grad():
+        grey = to_network(torch.from_numpy(Window(**WINDOW).to_uint8(ct)))[None, None]
+        place = (torch.tensor([2 * SCALE + SCALE // 2]), torch.tensor([0]), torch.tensor([0]))
+        whole = from_network(generator(grey, mix(3, "translate"), place)[0, 0]).numpy()
+    inside = np.kron(ct > 0, np.ones((SCALE, SCALE), bool))
+    volume = volume_of(tmp_path / "run")
+    assert volume.shape == (1, 120, 152)
+    assert np.array_equal(volume[0], np.where(inside, whole, 0))
+    assert volume[0][inside].std() > 20
+    assert folder.finished
+    assert folder.facts()["shape"] == [1, 120, 152]
+    assert folder.facts()["halo_px"] == apply.receptive_half_width(generator)
+    assert folder.facts()["seam_contrast"] == pytest.approx(1, abs=0.3)
+
+
+def test_a_single_slice_is_also_a_tiff_with_its_pixel_size_and_a_png(brought, tmp_path):
+    run(brought, tmp_path / "run", z_range=[2, 3], refine_z=False)
+    volume = volume_of(tmp_path / "run")[0]
+    with tifffile.TiffFile(tmp_path / "run" / "translation.tif") as file:
+        assert np.array_equal(file.asarray(), volume)
+        pixels, per = file.pages[0].tags["XResolution"].value
+        assert 1e4 * per / pixels == pytest.approx(2.0 / SCALE)
+    png = imagecodecs.png_decode((tmp_path / "run" / "translation.png").read_bytes())
+    assert np.array_equal(png, volume)
+    ct, translation = (
+        imagecodecs.png_decode((tmp_path / "run" / "previews" / f"{name}.png").read_bytes())
+        for name in ("ct", "translation")
+    )
+    assert ct.shape == translation.shape == volume.shape
+    assert np.array_equal(translation, volume)
+
+
+def test_slices_between_slices_make_cubes_with_pixels_of_the_ct_over_the_scale(brought, tmp_path):
+    run(brought, tmp_path / "run")
+    assert volume_of(tmp_path / "run").shape == (2 * SCALE, 120, 152)
+    meta = json.loads((tmp_path / "run" / "translation.ome.zarr" / "zarr.json").read_text())
+    first = meta["attributes"]["ome"]["multiscales"][0]["datasets"][0]
+    scale, translation = first["coordinateTransformations"]
+    assert scale["scale"] == [0.5, 0.5, 0.5]
+    # The first fine voxel lies 3/8 of a CT voxel before the centre of CT slice 1.
+    assert translation["translation"] == pytest.approx([2.0 - 0.75, -0.75, -0.75])
+    assert not (tmp_path / "run" / "translation.png").exists()
+
+
+def test_without_refinement_the_voxels_are_as_high_as_the_scans(brought, tmp_path):
+    run(brought, tmp_path / "run", refine_z=False, ct_pixel_um="unstated")
+    meta = json.loads((tmp_path / "run" / "translation.ome.zarr" / "zarr.json").read_text())
+    multiscale = meta["attributes"]["ome"]["multiscales"][0]
+    scale, translation = multiscale["datasets"][0]["coordinateTransformations"]
+    assert scale["scale"] == [4.0, 1.0, 1.0]
+    assert translation["translation"] == [4.0, -1.5, -1.5]
+    assert "unit" not in multiscale["axes"][0]
+
+
+def test_a_region_is_cut_from_the_translated_whole(brought, tmp_path):
+    run(brought, tmp_path / "whole")
+    run(brought, tmp_path / "part", z_range=[2, 3], y_range=[7, 18], x_range=[9, 30])
+    whole, part = volume_of(tmp_path / "whole"), volume_of(tmp_path / "part")
+    cut = whole[SCALE:, 7 * SCALE : 18 * SCALE, 9 * SCALE : 30 * SCALE]
+    assert np.array_equal(part, cut)
+
+
+def test_what_was_written_is_opened_as_a_translated_run(brought, tmp_path):
+    run(brought, tmp_path / "run", y_range=[0, 20])
+    opened = Translated(tmp_path / "run", setting="sets.translated=run")
+    field = tifffile.imread(brought / "ct.tif")[1:3, :20] > 0
+    assert np.array_equal(opened.field, field)
+    assert opened.pixel_um == pytest.approx(0.5)
+    assert opened.scale == SCALE
+    outside = np.repeat(np.kron(~field, np.ones((SCALE, SCALE), bool)), SCALE, axis=0)
+    assert not volume_of(tmp_path / "run")[outside].any()
+
+
+def test_killed_in_the_middle_the_same_command_goes_on_and_makes_the_same(
+    brought, tmp_path, monkeypatch
+):
+    run(brought, tmp_path / "whole", z_range="all")
+    made = []
+    slab = VolumeTranslator.slab
+
+    def dies(job, first, count, **more):
+        made.append(first)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return slab(job, first, count, **more)
+
+    monkeypatch.setattr(VolumeTranslator, "slab", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(brought, tmp_path / "run", z_range="all")
+    assert not (tmp_path / "run" / "translation.ome.zarr").exists()
+    run(brought, tmp_path / "run", z_range="all")
+    assert made == [0, 4, 8, 8, 12]
+    assert np.array_equal(volume_of(tmp_path / "run"), volume_of(tmp_path / "whole"))
+    facts = [json.loads((tmp_path / name / "done.json").read_text()) for name in ("run", "whole")]
+    assert facts[0] == facts[1]
+    for file in ("field_of_view.tif", "previews/translation.png", "previews/ct.png"):
+        assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_stopped_after_the_last_slab_nothing_is_translated_again(brought, tmp_path, monkeypatch):
+    def dies(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(translate, "_pictures", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(brought, tmp_path / "run")
+    monkeypatch.setattr(VolumeTranslator, "slab", dies)
+    folder = run(brought, tmp_path / "run")
+    assert folder.finished
+
+
+def test_the_published_network_takes_the_published_overlap_and_reports_its_seams(brought, tmp_path):
+    folder = run(brought, tmp_path / "run", cyclegan=brought / "paper", z_range=[2, 3])
+    assert folder.facts()["halo_px"] == 8
+    assert folder.facts()["seam_contrast"] > 1
+
+
+def test_ome_zarr_0_4_is_written_when_asked_for(brought, tmp_path):
+    run(brought, tmp_path / "run", ome_zarr_version="0.4", z_range=[1, 2])
+    assert (tmp_path / "run" / "translation.ome.zarr" / ".zattrs").exists()
+
+
+def test_another_seed_is_another_realisation_in_the_same_place(brought, tmp_path):
+    one = {"z_range": [1, 2], "refine_z": False}
+    run(brought, tmp_path / "one", **one)
+    run(brought, tmp_path / "two", **one, seed=4)
+    one, two = volume_of(tmp_path / "one"), volume_of(tmp_path / "two")
+    assert (one != two).mean() > 0.1
+    assert np.corrcoef(one.ravel(), two.ravel())[0, 1] > 0.9
+
+
+def test_the_estimate_states_shape_and_tiles_and_writes_nothing(brought, tmp_path):
+    rows = translate.estimate(settings(brought, run_root=tmp_path / "outputs"))
+    assert rows["volume (z, y, x)"] == "8 x 120 x 152"
+    assert rows["tiles"].startswith(f"{3 * 4 * 8}, ")
+    assert rows["pixel"] == "0.5 um"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"z_range": [1, 5]}, r"z_range=\[1,5\], but the scan has slices 0 to 3; write"),
+        ({"y_range": [4, 4]}, r"y_range=\[4,4\], but the scan has rows 0 to 29"),
+        ({"x_range": [-2, 9]}, r"x_range=\[-2,9\].*within \[0,38\], or all"),
+        ({"ct_pixel_um": 1.5}, r"ct_pixel_um=1.5: voxels of 1.5 um.*learned from 2 um"),
+        ({"cyclegan": "nowhere"}, r"cyclegan=nowhere does not exist; run"),
+        ({"ct": "nowhere.tif"}, r"ct=nowhere.tif"),
+    ],
+)
+def test_bad_settings_are_refused_by_run_and_by_estimate(brought, tmp_path, changed, message):
+    asked = settings(brought, **changed)
+    with pytest.raises(Refusal, match=message):
+        translate.estimate(asked)
+    with pytest.raises(Refusal, match=message):
+        translate.run(asked, RunFolder.open(tmp_path / "run", {}))
+    assert not (tmp_path / "run" / "translation.ome.zarr.tmp").exists()
+
+
+def test_a_scan_with_nan_is_refused_and_leaves_nothing_that_looks_finished(brought, tmp_path):
+    with pytest.raises(Refusal, match=r"nan.tif, slice 2: 1 of 1140 values are NaN"):
+        run(brought, tmp_path / "run", ct=str(brought / "nan.tif"))
+    assert not (tmp_path / "run" / "translation.ome.zarr").exists()
+    assert not (tmp_path / "run" / "done.json").exists()
+
+
+def test_a_full_disk_is_refused_before_translating(brought, tmp_path, monkeypatch):
+    def no_slab(*_, **__):
+        raise AssertionError("translated without room for it")
+
+    monkeypatch.setattr(VolumeTranslator, "slab", no_slab)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    with pytest.raises(Refusal, match=r"translate needs .* GB in .*, 0.0 GB are free"):
+        run(brought, tmp_path / "run")

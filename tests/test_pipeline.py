@@ -1,0 +1,127 @@
+"""The six commands chained on the toy rock, as a user would run them."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import tifffile
+
+from sem2ct import cli
+
+COMMANDS = list(cli.STAGES)
+
+
+def sem2ct(command: str, *overrides: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, *overrides])
+    return end.value.code
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """Folder of six finished runs, size=tiny."""
+    root = tmp_path_factory.mktemp("outputs")
+    for command in COMMANDS:
+        assert sem2ct(command, "size=tiny", "machine=cpu", f"run_root={root}") == 0, command
+    return root
+
+
+def folder(outputs, command):
+    return outputs / command.replace("-", "_") / "toy_tiny"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_run_folder_has_the_same_face(outputs, command):
+    there = {path.name for path in folder(outputs, command).iterdir()}
+    assert {"config.yaml", "provenance.json", "log.txt", "done.json"} <= there
+    assert not list(folder(outputs, command).rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("command", ["train-stylegan", "train-cyclegan"])
+def test_trainings_leave_values_checkpoints_previews_and_events(outputs, command):
+    run = folder(outputs, command)
+    rows = [json.loads(line) for line in (run / "values.jsonl").read_text().splitlines()]
+    total = 32 if command == "train-stylegan" else 16
+    assert [row["images"] for row in rows] == list(range(total // 4, total + 1, total // 4))
+    assert (run / f"checkpoints/{total:09d}.pt").exists()
+    assert list(run.glob("previews/*.png"))
+    assert list(run.glob("events.out.tfevents.*"))
+
+
+def test_the_report_compares_the_three_sets_and_stands_alone(outputs):
+    run = folder(outputs, "evaluate")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert {"real", "synthetic", "translated"} <= set(metrics["sets"])
+    html = (run / "report.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:|#)', html)
+
+
+def test_the_translated_slice_has_the_finer_pixel(outputs):
+    import zarr
+
+    run = folder(outputs, "translate")
+    group = zarr.open_group(run / "translation.ome.zarr", mode="r")
+    multiscale = group.attrs["ome"]["multiscales"][0]
+    scales = multiscale["datasets"][0]["coordinateTransformations"][0]["scale"]
+    # Two of the four CT slices, refined along z; SEM pixels of 0.5 um, CT voxels of 2 um.
+    assert group[multiscale["datasets"][0]["path"]].shape == (8, 128, 128)
+    assert scales == pytest.approx([0.5, 0.5, 0.5])
+
+
+def test_the_truth_of_the_volume_is_never_trained_on(outputs):
+    truth = outputs / "extract/toy_tiny/rock/truth"
+    used = json.loads((folder(outputs, "train-cyclegan") / "provenance.json").read_text())
+    assert truth.is_dir()
+    assert "truth" not in json.dumps(used["inputs"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_same_command_again_changes_nothing(outputs, command):
+    run = folder(outputs, command)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != "log.txt"}
+    assert sem2ct(command, "size=tiny", "machine=cpu", f"run_root={outputs}") == 0
+    after = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != "log.txt"}
+    assert {path for path in before if path.is_file()} == {path for path in after if path.is_file()}
+    assert all(before[path] == after[path] for path in before if path.is_file())
+
+
+def test_changed_settings_are_refused_with_the_differing_line(outputs, capsys):
+    code = sem2ct(
+        "train-stylegan", "size=tiny", "machine=cpu", f"run_root={outputs}", "r1_gamma=2.5"
+    )
+    assert code == 2
+    said = capsys.readouterr().err
+    assert "r1_gamma" in said
+    assert "2.5" in said
+
+
+def test_live_tiles_train_the_translator_too(outputs):
+    overrides = ["size=tiny", "machine=cpu", f"run_root={outputs}"]
+    live = ["sem=live", "run=live", f"ct={outputs}/extract/toy_tiny/ct"]
+    live.append(f"stylegan={outputs}/train_stylegan/toy_tiny")
+    assert sem2ct("train-cyclegan", *overrides, *live) == 0
+
+
+def test_the_published_network_set_runs_through_translation(outputs):
+    overrides = ["size=tiny", "machine=cpu", f"run_root={outputs}", "run=published"]
+    stores = [f"ct={outputs}/extract/toy_tiny/ct", f"sem={outputs}/synthesize/toy_tiny/sem"]
+    assert sem2ct("train-cyclegan", *overrides, *stores, "network=paper") == 0
+    scan = [f"ct={outputs}/extract/toy_tiny/rock/ct.tif", "z_range=[1,2]", "refine_z=false"]
+    assert sem2ct("translate", *overrides, *scan) == 0
+    assert tifffile.imread(outputs / "translate/published/translation.tif").shape == (128, 128)
+
+
+@pytest.mark.parametrize("mode", ["fixed_style", "fixed_noise", "interpolate"])
+def test_the_other_modes_of_synthesis_draw_a_grid(outputs, mode):
+    overrides = ["size=tiny", "machine=cpu", f"run_root={outputs}", f"run={mode}", f"mode={mode}"]
+    trained = f"stylegan={outputs}/train_stylegan/toy_tiny"
+    assert sem2ct("synthesize", *overrides, trained, "n=3", "rows=2") == 0
+    from skimage import io
+
+    pictures = list((outputs / "synthesize" / mode).rglob("*.png"))
+    assert len(pictures) == 1
+    grid = io.imread(pictures[0])
+    assert grid.shape[0] >= 2 * 32
+    assert grid.shape[1] >= 3 * 32
+    assert np.ptp(grid) > 0
