@@ -73,3 +73,16 @@ def test_rows_that_do_not_divide_are_refused(monkeypatch):
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     with pytest.raises(ValueError, match="5 rows cannot be shared by 2"):
         distributed.share(torch.arange(5))
+
+
+def stride_of_an_averaged_gradient():
+    weight = nn.Parameter(torch.rand(4, 3, 2, 2).contiguous(memory_format=torch.channels_last))
+    weight.grad = torch.arange(48.0).view(4, 3, 2, 2) * (1 + distributed.rank())
+    distributed.average_gradients([weight])
+    return weight.grad.stride(), weight.stride(), weight.grad
+
+
+def test_an_averaged_gradient_lies_in_memory_as_its_weight_does(two_ranks):
+    for grad_stride, weight_stride, grad in two_ranks(stride_of_an_averaged_gradient):
+        assert grad_stride == weight_stride
+        torch.testing.assert_close(grad, torch.arange(48.0).view(4, 3, 2, 2) * 1.5)

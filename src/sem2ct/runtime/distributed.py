@@ -120,4 +120,5 @@ def _average_flat(parameters: list[nn.Parameter]) -> None:
         parameters, flat[: sum(lengths)].split(lengths), somewhere, strict=True
     ):
         if exists > 0:
-            parameter.grad = mean.view_as(parameter).clone()
+            # Laid out as the weight: fused Adam goes through memory without asking.
+            parameter.grad = torch.empty_like(parameter).copy_(mean.view_as(parameter))

@@ -335,16 +335,8 @@ def _descend(
         total += part.detach()
     network.requires_grad_(False)
     distributed.average_gradients(network.parameters())
-    _lay_out_gradients(network)
     adam.step()
     return total
-
-
-def _lay_out_gradients(network: nn.Module) -> None:
-    """Stores each gradient in the order of its weight: fused Adam goes through memory blindly."""
-    for weight in network.parameters():
-        if weight.grad is not None and weight.grad.stride() != weight.stride():
-            weight.grad = torch.empty_like(weight).copy_(weight.grad)
 
 
 def _rounds(count: int, at_once: int) -> int:
