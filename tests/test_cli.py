@@ -52,6 +52,10 @@ REFUSALS = [
         ("train-stylegan", "total_images=5000000", "batch_size=48"),
         "total_images=5000000 is not a multiple of batch_size=48; the nearest that is: 5000016",
     ),
+    (
+        ("train-stylegan", "batch_size=10", "total_images=1000", "devices=4"),
+        "batch_size=10 cannot be shared by devices=4; the nearest that can: 12",
+    ),
     (("evaluate", "reference=other"), "reference=other is not one of the sets: real, synthetic"),
     (("evaluate", "reach_px=40"), "reach_px=40, but a tile of tile_px=64 supports less than 32"),
     (("train-cyclegan", "network=thin"), "network=thin: input should be 'paper' or 'robust'"),

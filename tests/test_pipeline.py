@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from sem2ct import cli
 
@@ -94,6 +95,44 @@ def test_changed_settings_are_refused_with_the_differing_line(outputs, capsys):
     said = capsys.readouterr().err
     assert "r1_gamma" in said
     assert "2.5" in said
+
+
+@pytest.mark.parametrize("command", ["train-stylegan", "train-cyclegan"])
+def test_a_stopped_training_ends_as_an_undisturbed_one(outputs, command, monkeypatch, capsys):
+    from sem2ct.training.loop import Stop
+
+    overrides = ["size=tiny", "machine=cpu", f"run_root={outputs}", f"run=stopped-{command}"]
+    made = {"train-stylegan": {"sem": "extract/toy_tiny/sem"}}
+    made["train-cyclegan"] = {"ct": "extract/toy_tiny/ct", "sem": "synthesize/toy_tiny/sem"}
+    overrides += [f"{name}={outputs / store}" for name, store in made[command].items()]
+    steps = iter([False, False, True])
+    with monkeypatch.context() as patched:
+        # As if SIGTERM came in the third step, which is no step with a checkpoint.
+        patched.setattr(Stop, "asked", property(lambda self: next(steps)))
+        assert sem2ct(command, *overrides) == 143
+    assert sem2ct(command, *overrides) == 0
+    total = 32 if command == "train-stylegan" else 16
+    name = f"checkpoints/{total:09d}.pt"
+    stopped = outputs / command.replace("-", "_") / f"stopped-{command}"
+    undisturbed = torch.load(folder(outputs, command) / name, weights_only=True)
+    resumed = torch.load(stopped / name, weights_only=True)
+    assert_same(undisturbed["trainer"], resumed["trainer"])
+
+
+def assert_same(one, other):
+    """Compares nested dictionaries and lists of tensors and plain values bit by bit."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for left, right in zip(one, other, strict=True):
+            assert_same(left, right)
+    else:
+        assert one == other
 
 
 def test_live_tiles_train_the_translator_too(outputs):

@@ -132,7 +132,7 @@ class TrainingSettings(ComputeSettings):
     batch_size: Positive
     """Images per step, over all devices."""
     batch_per_device: Positive
-    """Images that go through a network at once; the rest is accumulated."""
+    """Images that go through a network at once, at most; the rest is accumulated."""
     total_images: Positive
     """Length of the training, in images shown."""
     learning_rate: Annotated[float, Field(gt=0)]
@@ -164,10 +164,16 @@ class TrainingSettings(ComputeSettings):
                 f"checkpoint_images={self.checkpoint_images} is not a multiple of"
                 f" values_images={self.values_images}; a resumed run could not repeat its values"
             )
-        if self.batch_size % (self.devices * self.batch_per_device):
+        if self.batch_size % self.devices:
             raise ValueError(
-                f"batch_size={self.batch_size} does not divide into devices={self.devices} times"
-                f" batch_per_device={self.batch_per_device}; lower batch_per_device"
+                f"batch_size={self.batch_size} cannot be shared by devices={self.devices};"
+                f" the nearest that can: {-(-self.batch_size // self.devices) * self.devices}"
+            )
+        share = self.batch_size // self.devices
+        if share % min(self.batch_per_device, share):
+            raise ValueError(
+                f"batch_per_device={self.batch_per_device} does not divide the {share} images of"
+                f" one device (batch_size={self.batch_size}, devices={self.devices})"
             )
         return self
 

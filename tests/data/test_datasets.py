@@ -96,3 +96,17 @@ def test_pictures_are_spread_over_the_store(store):
 def test_an_unknown_symmetry_is_refused(store):
     with pytest.raises(Refusal, match="symmetries=all; allowed are none, mirror, dihedral"):
         Patches(store, symmetries="all", seed=1)
+
+
+def test_the_share_of_a_lone_process_is_the_whole_batch(store):
+    patches = Patches(store, symmetries="dihedral", seed=5)
+    torch.testing.assert_close(patches.share(6, 4), patches.batch(6, 4, rank=0, world_size=1))
+
+
+def test_shares_of_two_processes_are_its_even_and_odd_images(store, monkeypatch):
+    patches = Patches(store, symmetries="dihedral", seed=5)
+    whole = patches.share(6, 4)
+    monkeypatch.setattr("sem2ct.runtime.distributed.world_size", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr("sem2ct.runtime.distributed.rank", lambda rank=rank: rank)
+        torch.testing.assert_close(patches.share(6, 4), whole[rank::2])

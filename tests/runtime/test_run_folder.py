@@ -208,3 +208,18 @@ def test_a_result_that_would_not_fit_is_refused_before_it_is_begun(tmp_path, mon
     free_space(tmp_path / "not" / "yet", 12_000_000_000, "translate")
     with pytest.raises(Refusal, match=r"translate needs 46\.0 GB in .*yet, 12\.1 GB are free"):
         free_space(tmp_path / "not" / "yet", 46_000_000_000, "translate")
+
+
+def test_a_run_refused_before_its_first_result_binds_nobody(tmp_path):
+    folder = RunFolder.open(tmp_path / "run", {"n": 9})
+    (folder.path / "log.txt").write_text("it was refused")
+    folder.forget()
+    assert RunFolder.open(tmp_path / "run", {"n": 3}).path == tmp_path / "run"
+
+
+def test_a_run_that_has_made_something_keeps_its_settings(tmp_path):
+    folder = RunFolder.open(tmp_path / "run", {"n": 9})
+    (folder.path / "sem").mkdir()
+    folder.forget()
+    with pytest.raises(Refusal, match="n: 9"):
+        RunFolder.open(tmp_path / "run", {"n": 3})

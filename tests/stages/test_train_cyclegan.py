@@ -1,0 +1,52 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sem2ct.data.store import StoreWriter
+from sem2ct.runtime.refusal import Refusal
+from sem2ct.stages import train_cyclegan
+
+
+def store(folder, *, px, domain):
+    count = 4
+    writer = StoreWriter(
+        folder,
+        tile_px=px,
+        domain=domain,
+        pixel_um=None,
+        window=None,
+        shard_patches=count,
+        sources=[],
+        facts={},
+    )
+    tiles = np.random.default_rng(px).integers(0, 256, (count, px, px)).astype(np.uint8)
+    writer.write_shard(0, tiles, {name: np.arange(count) for name in ("source", "z", "y", "x")})
+    writer.finish()
+    return folder
+
+
+@pytest.mark.parametrize("tile_px", [20, 24, 8])
+def test_stores_that_do_not_fit_are_refused_with_both_sides(tmp_path, tile_px):
+    settings = SimpleNamespace(
+        ct=store(tmp_path / "ct", px=8, domain="ct"),
+        sem=store(tmp_path / "sem", px=tile_px, domain="sem"),
+        symmetries="none",
+        seed=0,
+    )
+    with pytest.raises(Refusal, match=f"tiles of {tile_px} px.*patches of 8 px"):
+        train_cyclegan._Domains(settings)
+
+
+def test_the_scale_follows_from_the_two_stores(tmp_path):
+    settings = SimpleNamespace(
+        ct=store(tmp_path / "ct", px=8, domain="ct"),
+        sem=store(tmp_path / "sem", px=64, domain="sem"),
+        symmetries="none",
+        seed=0,
+        batch_size=2,
+    )
+    domains = train_cyclegan._Domains(settings)
+    shapes = {name: tuple(images.shape) for name, images in domains.share(0).items()}
+    assert domains.scale == 8
+    assert shapes == {"ct": (2, 1, 8, 8), "sem": (2, 1, 64, 64)}
