@@ -164,3 +164,8 @@ def test_the_other_modes_of_synthesis_draw_a_grid(outputs, mode):
     assert grid.shape[0] >= 2 * 32
     assert grid.shape[1] >= 3 * 32
     assert np.ptp(grid) > 0
+
+
+def test_a_finished_run_is_told_to_be_complete(outputs, capsys):
+    assert sem2ct("extract", "size=tiny", "machine=cpu", f"run_root={outputs}") == 0
+    assert "complete already" in capsys.readouterr().err
