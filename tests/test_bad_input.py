@@ -1,6 +1,7 @@
 """Bad input through the whole command: one line, exit code 2, and nothing taken for whole later."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import tifffile
 from skimage import io
 
 from sem2ct import cli
+from sem2ct.runtime import checkpoint
 
 GREY = np.random.default_rng(7)
 
@@ -149,6 +151,11 @@ def test_an_unstated_pixel_size_is_asked_for_by_name(refused):
     assert "sem_pixel_um" in refused("sem_pixel_um=metadata")
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a Linux /proc")
+def test_a_place_of_the_system(refused):
+    assert "/proc/nowhere" in refused("run_root=/proc/nowhere")
+
+
 def test_a_folder_that_cannot_be_written(refused, brought):
     (brought / "taken").write_text("a file, not a folder")
     assert "taken" in refused("run_root=taken")
@@ -169,6 +176,16 @@ def test_a_store_that_was_never_made(refused):
 def test_a_translator_that_was_never_trained(refused):
     said = refused("ct=ct.tif", command="translate")
     assert "cyclegan" in said
+    assert "train-cyclegan" in said
+
+
+def test_a_checkpoint_of_the_other_network(refused, brought):
+    checkpoint.save(
+        brought / "other", 8, {"trainer": {"ema": {"config": {}, "weights": {}}}}, keep=1
+    )
+    said = refused("stylegan=other/000000008.pt", command="synthesize")
+    assert "train-stylegan" in said
+    said = refused("cyclegan=other/000000008.pt", "ct=ct.tif", command="translate")
     assert "train-cyclegan" in said
 
 

@@ -141,7 +141,8 @@ class RunFolder:
         """
         folder = cls(path, writer=writer)
         if writer:
-            with _refusing(path):
+            # ENOENT: some systems' own folders (/proc) take none, and say it so.
+            with _refusing(path, also=errno.ENOENT):
                 path.mkdir(parents=True, exist_ok=True)
                 _lock(path)
             folder._check_settings(_plain(settings))
@@ -306,12 +307,12 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _refusing(path: Path, *, also: int = errno.ENOSPC) -> Iterator[None]:
     """Says in one line what the system has against writing."""
     try:
         yield
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno not in UNWRITABLE | {also}:
             raise
         reason = (error.strerror or str(error)).lower()
         raise Refusal(
