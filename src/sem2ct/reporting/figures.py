@@ -81,6 +81,8 @@ def distributions(
                 axes.axvline(values.mean(), 0.96, 1.0, color=colour, linewidth=2.5)
             unit = metrics["sets"][reference]["scalars"][name]["unit"]
             axes.set(xlabel=style.with_unit(label, unit), xlim=(edges[0], edges[-1]))
+            # Room for the ticks of the means above the highest bar.
+            axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
             axes.grid(axis="x", visible=False)
         row[0].set_ylabel("share of tiles")
         handles, labels = row[0].get_legend_handles_labels()
