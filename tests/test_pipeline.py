@@ -168,4 +168,6 @@ def test_the_other_modes_of_synthesis_draw_a_grid(outputs, mode):
 
 def test_a_finished_run_is_told_to_be_complete(outputs, capsys):
     assert sem2ct("extract", "size=tiny", "machine=cpu", f"run_root={outputs}") == 0
-    assert "complete already" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "complete already" in said
+    assert "tiles: 98" in said

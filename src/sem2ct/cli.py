@@ -247,6 +247,12 @@ def _start(command: str, stage: str, values: dict[str, Any]) -> None:
         print(f"sem2ct {command}: dry run, nothing is written")
         print("\n".join(f"  {name:<{width}}{value}" for name, value in rows.items()))
         return
+    facts = _facts_if_complete(stage, settings)
+    if facts is not None:
+        folder = settings.run_root / stage / settings.run
+        said = "".join(f" | {name}: {value}" for name, value in facts.items())
+        print(f"{stage}: complete already, in {folder}{said}", file=sys.stderr)
+        return
     from sem2ct import launch
 
     launch.run(
@@ -255,6 +261,17 @@ def _start(command: str, stage: str, values: dict[str, Any]) -> None:
         arguments=(stage, values),
         device=getattr(settings, "device", "cpu"),
     )
+
+
+def _facts_if_complete(stage: str, settings: Any) -> dict[str, Any] | None:
+    """What a run that is done with these very settings made; answered without torch."""
+    from sem2ct.runtime.run_folder import RunFolder
+
+    path = settings.run_root / stage / settings.run
+    if not (path / "done.json").exists() or getattr(settings, "verify", False):
+        return None
+    writer = os.environ.get("RANK", "0") == "0"
+    return RunFolder.open(path, settings.model_dump(mode="json"), writer=writer).facts()
 
 
 def work(stage: str, values: dict[str, Any]) -> None:
@@ -280,9 +297,6 @@ def work(stage: str, values: dict[str, Any]) -> None:
         writer=distributed.is_main(),
     )
     log.start(path)
-    if folder.finished and not getattr(settings, "verify", False):
-        LOGGER.info("%s: complete already, in %s", stage, path)
-        return
     LOGGER.info("%s: in %s", stage, path)
     try:
         module.run(settings, folder)
