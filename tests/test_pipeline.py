@@ -171,3 +171,14 @@ def test_a_finished_run_is_told_to_be_complete(outputs, capsys):
     said = capsys.readouterr().err
     assert "complete already" in said
     assert "tiles: 98" in said
+
+
+def test_a_sweep_writes_under_the_run_root_only(outputs, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["sem2ct"])
+    overrides = ["size=tiny", "machine=cpu", f"run_root={outputs}", "n=3", "rows=2"]
+    overrides += ["seed=1,2", "run=sweep${seed}", "mode=interpolate"]
+    overrides += [f"stylegan={outputs}/train_stylegan/toy_tiny"]
+    assert sem2ct("synthesize", "-m", *overrides) == 0
+    assert {path.name for path in (outputs / "synthesize").glob("sweep*")} == {"sweep1", "sweep2"}
+    assert not list(tmp_path.iterdir())

@@ -36,7 +36,7 @@ USAGE = """sem2ct: SEM detail brought into micro-CT volumes of rock.
 usage: sem2ct STAGE [setting=value ...]      run a stage; the same line again resumes it
        sem2ct STAGE --help                   its settings, their meaning and values
        sem2ct STAGE --cfg job [...]          the settings as composed
-       sem2ct STAGE -m seed=0,1,2 [...]      several runs, one after the other
+       sem2ct STAGE -m seed=0,1 'run=s${{seed}}'  several runs, one after the other
 
 stages, in their order:
 {stages}
