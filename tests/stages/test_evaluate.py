@@ -2,6 +2,7 @@ import base64
 import csv
 import json
 import re
+from types import SimpleNamespace
 
 import imagecodecs
 import numpy as np
@@ -207,3 +208,12 @@ def test_settings_refuse_a_reference_that_is_no_set_and_a_reach_too_long(tmp_pat
         settings(tmp_path, {"other": tmp_path})
     with pytest.raises(ValueError, match=r"reach_px=16, but a tile of tile_px=32"):
         settings(tmp_path, {"real": tmp_path}, reach_px=16)
+
+
+def test_the_scan_and_the_truth_that_are_shown_stand_among_the_inputs(tmp_path):
+    for name in ("ct.tif", "pores.tif"):
+        (tmp_path / name).write_bytes(b"only named here, not read")
+    shown = {"ct": str(tmp_path / "ct.tif"), "truth": str(tmp_path / "pores.tif")}
+    settings = SimpleNamespace(sets={}, **shown)
+    assert evaluate.inputs(settings) == [tmp_path / "ct.tif", tmp_path / "pores.tif"]
+    assert evaluate.inputs(SimpleNamespace(sets={}, ct="none", truth="none")) == []

@@ -6,6 +6,7 @@ from pathlib import Path
 from sem2ct.config import EvaluateSettings
 from sem2ct.data import image_sets
 from sem2ct.data.image_sets import ImageSet
+from sem2ct.data.scans import find
 from sem2ct.data.translated import Beside, side_by_side
 from sem2ct.metrics import agreement, measure, results, segmentation
 from sem2ct.metrics.results import Measured
@@ -20,24 +21,23 @@ SECONDS_PER_PIXEL = 2.5e-8  # one thread, lags to a quarter of the side
 
 def inputs(settings: EvaluateSettings) -> list[Path]:
     """Files whose digests go into the provenance."""
-    return [file for name, where in settings.sets.items() for file in image_sets.files(name, where)]
+    sets = [file for name, where in settings.sets.items() for file in image_sets.files(name, where)]
+    shown = (("ct", settings.ct), ("truth", settings.truth))
+    return sets + [file for name, at in shown if at != "none" for file in find(at, setting=name)]
 
 
 def estimate(settings: EvaluateSettings) -> dict[str, str]:
-    """What a run would look at.
+    """What a run would look at, as rows of a table.
 
     Args:
         settings: Of this stage.
-
-    Returns:
-        Rows of a table, name to value.
 
     Raises:
         Refusal: If a set cannot be used.
     """
     sets, _, pixel_um = _open(settings)
-    tiles = sum(len(one) for one in sets.values())
-    seconds = 10 + SECONDS_PER_PIXEL * tiles * settings.tile_px**2 / settings.processes
+    pixels = sum(len(one) for one in sets.values()) * settings.tile_px**2
+    seconds = 10 + SECONDS_PER_PIXEL * pixels / settings.processes
     return {
         **{f"tiles of {name}": f"{len(one)} of {one.available}" for name, one in sets.items()},
         "pixel": "unstated" if pixel_um is None else f"{pixel_um:g} um",
