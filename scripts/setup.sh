@@ -5,8 +5,8 @@
 #   scripts/setup.sh dev      with the tools of the tests
 #
 # On a machine with an NVIDIA GPU pip installs the CUDA build of torch, elsewhere the CPU build.
-# Your own torch: SEM2CT_TORCH=system builds on the Python that runs this script, and keeps the
-# torch installed there.  Another place for the environment: SEM2CT_VENV=/path.
+# Your own environment, and the torch in it: SEM2CT_VENV=$VIRTUAL_ENV (or $CONDA_PREFIX); a torch
+# that is there is kept.  Another Python for a new environment: SEM2CT_PYTHON=/path/to/python.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${SEM2CT_VENV:-.venv}
@@ -32,16 +32,12 @@ fi
 
 if [ ! -x "$venv/bin/python" ]; then
   echo "setup: virtual environment in $venv"
-  if [ "${SEM2CT_TORCH:-}" = system ]; then
-    "$python" -m venv --system-site-packages "$venv"
-  else
-    "$python" -m venv "$venv"
-  fi
+  "$python" -m venv "$venv"
 fi
 pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
 
 if "$venv/bin/python" -c 'import torch' 2>/dev/null; then
-  version=$("$venv/bin/python" -c 'import torch; print(torch.__version__.split("+")[0])')
+  version=$("$venv/bin/python" -c 'from importlib.metadata import version; print(version("torch").split("+")[0])')
   echo "setup: torch $version is there and is kept"
   # The installed torch decides; torchvision may follow it, and pip picks the one that fits.
   constraints=$(mktemp); trap 'rm -f "$constraints"' EXIT
