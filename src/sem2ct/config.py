@@ -313,6 +313,8 @@ class EvaluateSettings(RunSettings):
     """Scan shown beside the translated slice, or none."""
     truth: str
     """Fine truth of the scan (toy rock), or none."""
+    note: str
+    """A caution of your own for the report, or none: where the images come from, say."""
     figures_tiles: Positive
     """Tiles shown per set."""
     processes: Positive

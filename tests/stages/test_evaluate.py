@@ -88,6 +88,7 @@ def settings(tmp_path, sets, **changes):
         "most_tiles": 20,
         "ct": "none",
         "truth": "none",
+        "note": "none",
         "figures_tiles": 3,
         "processes": 2,
     }
@@ -217,3 +218,11 @@ def test_the_scan_and_the_truth_that_are_shown_stand_among_the_inputs(tmp_path):
     settings = SimpleNamespace(sets={}, **shown)
     assert evaluate.inputs(settings) == [tmp_path / "ct.tif", tmp_path / "pores.tif"]
     assert evaluate.inputs(SimpleNamespace(sets={}, ct="none", truth="none")) == []
+
+
+def test_a_note_stands_first_among_the_cautions_of_the_report(tmp_path):
+    write_store(tmp_path / "real", tiles=24, seed=0)
+    asked = settings(tmp_path, {"real": tmp_path / "real"}, note="these images are synthetic")
+    folder, metrics = evaluated(tmp_path, asked)
+    assert metrics["cautions"][0] == "these images are synthetic"
+    assert "<p>these images are synthetic</p>" in (folder.path / "report.html").read_text()

@@ -69,6 +69,7 @@ def run(settings: EvaluateSettings, folder: RunFolder) -> None:
     )
     metrics |= {
         "run": settings.run,
+        "cautions": [settings.note] * (settings.note != "none") + metrics["cautions"],
         "threshold": segmentation.facts(level, settings.threshold, settings.reference),
         "truth": {
             name: agreement.against_truth(place.slices(TRUTH_SLICES), threshold=level)
