@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from sem2ct.runtime.refusal import Refusal
 
@@ -116,17 +116,23 @@ def _one_of_several(
         _share_cores(devices)
         _call_in_group(target, arguments, device, meeting=f"file://{desk / 'meeting'}")
     except Refusal as refusal:
-        _leave(desk / f"refused_{rank}", str(refusal))
-        raise SystemExit(REFUSED) from None
+        _leave(desk / f"refused_{rank}", str(refusal), code=REFUSED)
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception:
-        _leave(desk / f"failed_{rank}", traceback.format_exc())
-        raise SystemExit(1) from None
+        _leave(desk / f"failed_{rank}", traceback.format_exc(), code=1)
 
 
-def _leave(path: Path, text: str) -> None:
+def _leave(path: Path, text: str, *, code: int) -> NoReturn:
+    """Says why on the desk, and ends this process.
+
+    Without the interpreter's farewell: threads of an unfinished exchange can abort in it,
+    and the abort would be taken for the cause.
+    """
     path.write_text(text)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _share_cores(devices: int) -> None:
