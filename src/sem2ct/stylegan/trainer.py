@@ -15,24 +15,21 @@ Sources: Karras et al. 2020, arXiv:1912.04958 (section B: lazy regularisation) a
 arXiv:2006.06676.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sem2ct.runtime import distributed, seeding
 from sem2ct.runtime.device import autocast
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.stylegan import augment as augmentation
-from sem2ct.stylegan import augment_draws, inputs, losses
+from sem2ct.stylegan import augment_draws, descent, inputs, losses
 from sem2ct.stylegan.augment_draws import PIPES, within
 from sem2ct.stylegan.discriminator import Discriminator
 from sem2ct.stylegan.generator import Generator
 from sem2ct.training.averaging import Averaged
 
-ADAM_BETA2 = 0.99
-ADAM_EPS = 1e-8
 PATH_LENGTH_DECAY = 0.01
 
 
@@ -118,8 +115,8 @@ class StyleganTrainer:
         self._averaged = Averaged(
             self.generator, half_life_images=ema_half_life_images, ramp=ema_ramp
         )
-        self._generator_adam = _adam(self.generator, learning_rate, *self._path_length)
-        self._discriminator_adam = _adam(self.discriminator, learning_rate, *self._r1)
+        self._generator_adam = descent.adam(self.generator, learning_rate, *self._path_length)
+        self._discriminator_adam = descent.adam(self.discriminator, learning_rate, *self._r1)
         self._mean_path_length = torch.zeros((), device=device)
         self._strength = augmentation.Strength(
             target=augment_target, ramp_images=augment_ramp_images, device=device
@@ -145,10 +142,10 @@ class StyleganTrainer:
         real = images["sem"].to(self._device, non_blocking=True)
         steps = images_seen // self._batch_size
         values = self._generator_phase(images_seen)
-        if _due(steps, *self._path_length):
+        if descent.due(steps, *self._path_length):
             values |= self._path_length_phase(images_seen)
         values |= self._discriminator_phase(real, images_seen)
-        if _due(steps, *self._r1):
+        if descent.due(steps, *self._r1):
             values |= self._gradient_penalty_phase(real, images_seen)
         self._averaged.update(self.generator, images_seen=images_seen, batch_size=self._batch_size)
         return values
@@ -182,7 +179,7 @@ class StyleganTrainer:
     def _generator_phase(self, images_seen: int) -> dict[str, Tensor]:
         drawn = self._draw("generator", images_seen, self._batch_size)
         changes = self._changes("generator", images_seen)
-        rounds = _rounds(len(drawn.z), self._batch_per_device)
+        rounds = descent.rounds(len(drawn.z), self._batch_per_device)
         styles: list[Tensor] = []
 
         def loss(k: int) -> Tensor:
@@ -190,7 +187,7 @@ class StyleganTrainer:
             styles.append(w.detach())
             return losses.generator_loss(self._judge(fake, changes.part(k, rounds)))
 
-        g_loss = _descend(self.generator, self._generator_adam, loss, rounds, len(drawn.z))
+        g_loss = descent.descend(self.generator, self._generator_adam, loss, rounds, len(drawn.z))
         mean_style = distributed.mean_over_ranks(torch.cat(styles).mean(0, keepdim=True))
         self.generator.mapping.track(mean_style)
         return {"g_loss": g_loss}
@@ -198,7 +195,7 @@ class StyleganTrainer:
     def _path_length_phase(self, images_seen: int) -> dict[str, Tensor]:
         weight, interval = self._path_length
         drawn = self._draw("path length", images_seen, max(self._batch_size // 2, 1))
-        rounds = _rounds(len(drawn.z), max(self._batch_per_device // 2, 1))
+        rounds = descent.rounds(len(drawn.z), max(self._batch_per_device // 2, 1))
         # The average before this step: the one after it would need the lengths of all
         # rounds and processes before the first of them could be differentiated.
         target = self._mean_path_length
@@ -213,7 +210,7 @@ class StyleganTrainer:
             measured.append(lengths.detach())
             return (lengths - target).square() * (weight * interval)
 
-        _descend(self.generator, self._generator_adam, loss, rounds, len(drawn.z))
+        descent.descend(self.generator, self._generator_adam, loss, rounds, len(drawn.z))
         length = torch.cat(measured).mean()
         target.lerp_(distributed.mean_over_ranks(length), PATH_LENGTH_DECAY)
         return {"path_length": length}
@@ -222,7 +219,7 @@ class StyleganTrainer:
         drawn = self._draw("discriminator", images_seen, self._batch_size)
         fake_changes = self._changes("fake", images_seen)
         real_changes = self._changes("real", images_seen)
-        rounds = _rounds(len(real), self._batch_per_device)
+        rounds = descent.rounds(len(real), self._batch_per_device)
         signs: list[Tensor] = []
 
         # One after the other, not summed: the memory of one pass at a time, and faster.
@@ -236,7 +233,9 @@ class StyleganTrainer:
                 fake, _, _ = self._fake("discriminator", drawn.part(k, rounds))
             return losses.discriminator_loss_fake(self._judge(fake, fake_changes.part(k, rounds)))
 
-        d_loss = _descend(self.discriminator, self._discriminator_adam, loss, 2 * rounds, len(real))
+        d_loss = descent.descend(
+            self.discriminator, self._discriminator_adam, loss, 2 * rounds, len(real)
+        )
         real_signs = torch.cat(signs)
         values = {"d_loss": d_loss, "real_sign": real_signs.mean()}
         if self._pipe != PIPES["none"]:
@@ -247,14 +246,14 @@ class StyleganTrainer:
     def _gradient_penalty_phase(self, real: Tensor, images_seen: int) -> dict[str, Tensor]:
         gamma, interval = self._r1
         changes = self._changes("gradient penalty", images_seen)
-        rounds = _rounds(len(real), self._batch_per_device)
+        rounds = descent.rounds(len(real), self._batch_per_device)
 
         def loss(k: int) -> Tensor:
             seen = real[k::rounds].detach().requires_grad_(True)
             penalty = losses.gradient_penalty(seen, self._judge(seen, changes.part(k, rounds)))
             return penalty * (gamma / 2 * interval)
 
-        r1 = _descend(self.discriminator, self._discriminator_adam, loss, rounds, len(real))
+        r1 = descent.descend(self.discriminator, self._discriminator_adam, loss, rounds, len(real))
         return {"r1": r1 / (gamma / 2 * interval)}
 
     def _draw(self, phase: str, images_seen: int, count: int) -> inputs.Draw:
@@ -295,56 +294,6 @@ class StyleganTrainer:
         changed = augmentation.apply(images, changes)
         with autocast(self._precision, self._device):
             return self.discriminator(changed)
-
-
-def _adam(network: nn.Module, rate: float, weight: float, interval: int) -> torch.optim.Adam:
-    """Adam, corrected for an extra step every `interval` steps if `weight` is not 0."""
-    share = interval / (interval + 1) if weight > 0 else 1.0
-    # The first beta is 0, so only the second has to be corrected.
-    betas = (0.0, ADAM_BETA2**share)
-    return torch.optim.Adam(
-        network.parameters(), lr=rate * share, betas=betas, eps=ADAM_EPS, fused=True
-    )
-
-
-def _descend(
-    network: nn.Module,
-    adam: torch.optim.Adam,
-    loss: Callable[[int], Tensor],
-    rounds: int,
-    count: int,
-) -> Tensor:
-    """One step of Adam on the mean of a loss that is computed in rounds.
-
-    Args:
-        network: What learns; everything else stays as it is.
-        adam: Its optimizer.
-        loss: The losses of the images of round k.
-        rounds: Number of rounds.
-        count: Images that the mean is taken over.
-
-    Returns:
-        The mean, detached, 0-d.
-    """
-    adam.zero_grad(set_to_none=True)
-    network.requires_grad_(True)
-    total = torch.zeros((), device=next(network.parameters()).device)
-    for k in range(rounds):
-        part = loss(k).sum() / count
-        part.backward()
-        total += part.detach()
-    network.requires_grad_(False)
-    distributed.average_gradients(network.parameters())
-    adam.step()
-    return total
-
-
-def _rounds(count: int, at_once: int) -> int:
-    return -(-count // at_once)
-
-
-def _due(steps: int, weight: float, interval: int) -> bool:
-    return weight > 0 and steps % interval == 0
 
 
 def _refuse_half_batch(batch_size: int, path_length_weight: float) -> None:

@@ -1,0 +1,116 @@
+"""Settings that several commands have, and the types of their values.
+
+Models are frozen and refuse unknown keys.  The values come from the YAML files in
+configs/, which list every setting; here stand the meaning, the type and the
+cross-checks.  No torch is imported, so that a typo is answered at once.
+"""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+PixelSize = Annotated[float, Field(gt=0)] | Literal["metadata", "unstated"]
+
+
+class RunSettings(BaseModel):
+    """What every command has: where the run lies, its seed, and the machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    run: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")]
+    """Name of the run; its folder is <run_root>/<stage>/<run>."""
+    run_root: Path
+    """Folder of all runs."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    """Start of every random stream of this run."""
+    dry_run: bool
+    """Print counts, bytes and time, and write nothing."""
+
+    def arguments_of(self, target: Callable[..., Any]) -> dict[str, Any]:
+        """The settings that `target` takes as arguments of the same name."""
+        taken = inspect.signature(target).parameters
+        return {name: getattr(self, name) for name in type(self).model_fields if name in taken}
+
+
+class ComputeSettings(RunSettings):
+    """What commands that run networks have besides."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    """auto takes the GPU where there is one."""
+    devices: Positive
+    """Processes on this machine, one per GPU (or per share of the CPU)."""
+    precision: Literal["float32", "bf16"]
+    """Arithmetic of the convolutions; weights, norms and losses stay float32."""
+
+
+class CtFileSettings(RunSettings):
+    """How the micro-CT file is read."""
+
+    ct: str
+    """Micro-CT scan: a TIFF stack, a folder of slices, a glob, or a RAW file."""
+    ct_raw_shape: tuple[Positive, Positive, Positive] | Literal["none"]
+    """Shape (z, y, x) of a RAW file."""
+    ct_raw_dtype: Literal["none", "uint8", "uint16", "int16", "float32"]
+    """Data type of a RAW file."""
+    ct_raw_byte_order: Literal["little", "big"]
+    """Byte order of a RAW file."""
+    ct_raw_header_bytes: Annotated[int, Field(ge=0)]
+    """Bytes before the first voxel of a RAW file."""
+    ct_pixel_um: PixelSize
+    """Voxel size of the scan in micrometres."""
+
+
+class TrainingSettings(ComputeSettings):
+    """What both trainings have."""
+
+    batch_size: Positive
+    """Images per step, over all devices."""
+    batch_per_device: Positive
+    """Images that go through a network at once, at most; the rest is accumulated."""
+    total_images: Positive
+    """Length of the training, in images shown."""
+    learning_rate: Annotated[float, Field(gt=0)]
+    """Adam's step size."""
+    ema_half_life_images: Positive
+    """Half-life of the moving average of the weights, in images."""
+    values_images: Positive
+    """Images between two lines of values."""
+    preview_images: Positive
+    """Images between two previews."""
+    checkpoint_images: Positive
+    """Images between two checkpoints."""
+    keep_checkpoints: Positive
+    """How many checkpoints stay on disk."""
+
+    @model_validator(mode="after")
+    def _whole_steps(self) -> Self:
+        names = ("total_images", "values_images", "preview_images", "checkpoint_images")
+        for name in names:
+            value = getattr(self, name)
+            if value % self.batch_size:
+                nearest = max(1, round(value / self.batch_size)) * self.batch_size
+                raise ValueError(
+                    f"{name}={value} is not a multiple of batch_size={self.batch_size};"
+                    f" the nearest that is: {nearest}"
+                )
+        if self.checkpoint_images % self.values_images:
+            raise ValueError(
+                f"checkpoint_images={self.checkpoint_images} is not a multiple of"
+                f" values_images={self.values_images}; a resumed run could not repeat its values"
+            )
+        if self.batch_size % self.devices:
+            raise ValueError(
+                f"batch_size={self.batch_size} cannot be shared by devices={self.devices};"
+                f" the nearest that can: {-(-self.batch_size // self.devices) * self.devices}"
+            )
+        share = self.batch_size // self.devices
+        if share % min(self.batch_per_device, share):
+            raise ValueError(
+                f"batch_per_device={self.batch_per_device} does not divide the {share} images of"
+                f" one device (batch_size={self.batch_size}, devices={self.devices})"
+            )
+        return self

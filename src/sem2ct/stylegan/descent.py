@@ -1,0 +1,69 @@
+"""One step of Adam on a loss that is computed in rounds, and how often a penalty is due.
+
+A penalty that is only computed every k-th step is lazy: it counts k-fold, and Adam takes
+one step more every k steps, for which its step size and memory are corrected.
+
+Source: Karras et al. 2020, arXiv:1912.04958, section B (lazy regularisation).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from sem2ct.runtime import distributed
+
+ADAM_BETA2 = 0.99
+ADAM_EPS = 1e-8
+
+
+def adam(network: nn.Module, rate: float, weight: float, interval: int) -> torch.optim.Adam:
+    """Adam, corrected for an extra step every `interval` steps if `weight` is not 0."""
+    share = interval / (interval + 1) if weight > 0 else 1.0
+    # The first beta is 0, so only the second has to be corrected.
+    betas = (0.0, ADAM_BETA2**share)
+    return torch.optim.Adam(
+        network.parameters(), lr=rate * share, betas=betas, eps=ADAM_EPS, fused=True
+    )
+
+
+def descend(
+    network: nn.Module,
+    adam: torch.optim.Adam,
+    loss: Callable[[int], Tensor],
+    rounds: int,
+    count: int,
+) -> Tensor:
+    """One step of Adam on the mean of a loss that is computed in rounds.
+
+    Args:
+        network: What learns; everything else stays as it is.
+        adam: Its optimizer.
+        loss: The losses of the images of round k.
+        rounds: Number of rounds.
+        count: Images that the mean is taken over.
+
+    Returns:
+        The mean, detached, 0-d.
+    """
+    adam.zero_grad(set_to_none=True)
+    network.requires_grad_(True)
+    total = torch.zeros((), device=next(network.parameters()).device)
+    for k in range(rounds):
+        part = loss(k).sum() / count
+        part.backward()
+        total += part.detach()
+    network.requires_grad_(False)
+    distributed.average_gradients(network.parameters())
+    adam.step()
+    return total
+
+
+def rounds(count: int, at_once: int) -> int:
+    """How many rounds `count` images take, at most `at_once` of them in each."""
+    return -(-count // at_once)
+
+
+def due(steps: int, weight: float, interval: int) -> bool:
+    """Whether a lazy penalty of this weight belongs to the step after `steps` steps."""
+    return weight > 0 and steps % interval == 0
