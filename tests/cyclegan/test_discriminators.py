@@ -34,15 +34,51 @@ def test_the_papers_discriminators_give_one_scalar_per_image(patch_px: int):
     assert [logits.shape for logits in ct(torch.zeros(3, 1, patch_px, patch_px))] == [(3,)]
 
 
-@pytest.mark.parametrize("norm", [True, False])
-def test_the_space_to_depth_head_equals_two_plain_convolutions(norm: bool):
+def published_judge(module: PaperSemDiscriminator | PaperCtDiscriminator, kernel: int) -> nn.Module:
+    """The layers that the authors' discriminators print, with the weights of ours."""
+    stride = 2 if kernel == 7 else 1
+    convs = [module.head, *module.steps]
+    layers: list[nn.Module] = []
+    for number, ours in enumerate(convs):
+        out, channels = ours.weight.shape[:2]
+        step = stride if number == 0 else 2 if number < 4 else 1
+        conv = nn.Conv2d(channels, out, kernel, stride=step, padding=kernel // 2)
+        layers += [conv, nn.InstanceNorm2d(out) if number else nn.Identity(), nn.LeakyReLU(0.2)]
+        conv.load_state_dict({"weight": ours.weight, "bias": ours.bias})
+    layers.append(nn.Conv2d(module.tail.in_channels, 1, 3, padding=1))
+    layers[-1].load_state_dict(module.tail.state_dict())
+    return nn.Sequential(*layers).double()
+
+
+def test_the_papers_judge_of_sem_tiles_is_the_published_one():
     torch.manual_seed(0)
-    head = FineHead(3, 5, leak=0.2, norm=norm).double()
+    judge = PaperSemDiscriminator(scale=16, width=2)
+    # Layers 1 to 4 at stride 2, the fifth at stride 1.
+    assert [layer.stride for layer in judge.steps] == [(2, 2), (2, 2), (2, 2), (1, 1)]
+    images = torch.randn(2, 1, 128, 96, dtype=torch.float64)
+    theirs = published_judge(judge, 7)(images).mean((1, 2, 3))
+    (ours,) = judge.double()(images)
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0, check_dtype=False)
+
+
+def test_the_papers_judge_of_ct_patches_is_the_published_one():
+    torch.manual_seed(0)
+    judge = PaperCtDiscriminator(patch_px=64, width=2)
+    assert [layer.stride for layer in judge.steps] == [(2, 2), (2, 2), (2, 2), (1, 1)]
+    images = torch.randn(2, 1, 64, 64, dtype=torch.float64)
+    theirs = published_judge(judge, 3)(images).mean((1, 2, 3))
+    (ours,) = judge.double()(images)
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0, check_dtype=False)
+
+
+def test_the_space_to_depth_head_equals_two_plain_convolutions():
+    torch.manual_seed(0)
+    head = FineHead(3, 5).double()
     images = torch.randn(2, 1, 14, 20, dtype=torch.float64)
-    maps = F.conv2d(images, head.first.weight, head.first.bias, padding=3)
-    if norm:
-        maps = F.instance_norm(maps)
-    plain = head.second(F.leaky_relu(maps, 0.2))
+    maps = F.conv2d(F.pad(images, (3, 3, 3, 3), mode="reflect"), head.first.weight, head.first.bias)
+    maps = F.relu(F.instance_norm(maps))
+    second = head.second
+    plain = F.conv2d(maps, second.weight, second.bias, padding=3, stride=2)
     torch.testing.assert_close(head(images), plain, atol=1e-10, rtol=0)
 
 

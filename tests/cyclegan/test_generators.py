@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from sem2ct.cyclegan import generators
 from sem2ct.cyclegan.paper_networks import PaperCtToSem, PaperSemToCt
 from sem2ct.cyclegan.robust_networks import RobustCtToSem, RobustSemToCt
+from sem2ct.runtime.refusal import Refusal
 
 
 def patches(n: int, side: int, seed: int = 0) -> Tensor:
@@ -22,31 +23,44 @@ def plain_norm(maps: Tensor) -> Tensor:
     return (maps - mean) / (variance + 1e-5).sqrt()
 
 
+def mirrored(maps: Tensor, by: int) -> Tensor:
+    """Mirrors without repeating the edge, by indices."""
+    for axis in (2, 3):
+        length = maps.shape[axis]
+        index = torch.arange(-by, length + by).abs()
+        index = torch.minimum(index, 2 * (length - 1) - index)
+        maps = maps.index_select(axis, index)
+    return maps
+
+
+def plain_conv(maps: Tensor, layer: nn.Conv2d, **options: int) -> Tensor:
+    return F.conv2d(maps, layer.weight, layer.bias, **options)
+
+
 def plain_trunk(network: PaperCtToSem | PaperSemToCt, maps: Tensor) -> Tensor:
     for block in network.blocks:
-        inner = plain_norm(block.first(maps)).relu()
-        maps = maps + plain_norm(block.second(inner))
+        inner = plain_norm(plain_conv(mirrored(maps, 1), block.first)).relu()
+        maps = maps + plain_norm(plain_conv(mirrored(inner, 1), block.second))
     return maps
 
 
 def plain_ct_to_sem(network: PaperCtToSem, ct: Tensor) -> Tensor:
     """As the paper's layers are ordered: convolution, nearest x2, norm, ReLU, four times."""
-    maps = plain_trunk(network, plain_norm(network.head(ct)).relu())
+    maps = plain_norm(plain_conv(mirrored(ct, 1), network.head)).relu()
+    maps = plain_trunk(network, maps)
     for layer in [network.coarse, *network.steps]:
-        maps = F.conv2d(maps, layer.weight, layer.bias, padding=3)
+        maps = plain_conv(maps, layer, padding=3)
         maps = maps.repeat_interleave(2, 2).repeat_interleave(2, 3)
         maps = plain_norm(maps).relu()
-    return F.conv2d(maps, network.tail.weight, network.tail.bias, padding=3).tanh()
+    return plain_conv(mirrored(maps, 3), network.tail).tanh()
 
 
 def plain_sem_to_ct(network: PaperSemToCt, sem: Tensor) -> Tensor:
-    first, second = network.head.first, network.head.second
-    maps = plain_norm(F.conv2d(sem, first.weight, first.bias, padding=3)).relu()
-    maps = F.conv2d(maps, second.weight, second.bias, padding=3, stride=2)
-    maps = plain_norm(maps).relu()
+    maps = plain_norm(plain_conv(mirrored(sem, 3), network.head.first)).relu()
+    maps = plain_norm(plain_conv(maps, network.head.second, padding=3, stride=2)).relu()
     for layer in network.steps:
-        maps = plain_norm(layer(maps)).relu()
-    return network.tail(plain_trunk(network, maps)).tanh()
+        maps = plain_norm(plain_conv(maps, layer, padding=3, stride=2)).relu()
+    return plain_conv(mirrored(plain_trunk(network, maps), 1), network.tail).tanh()
 
 
 def gradients(module: nn.Module, loss: Tensor) -> list[Tensor]:
@@ -59,7 +73,7 @@ def test_the_papers_translators_have_the_published_number_of_parameters():
     assert parameters(PaperSemToCt(scale=16)) == 1_420_417
 
 
-@pytest.mark.parametrize(("scale", "side"), [(4, 6), (8, 5)])
+@pytest.mark.parametrize(("scale", "side"), [(4, 6), (8, 5), (2, 7)])
 def test_the_rewritten_way_to_sem_equals_the_plain_one(scale: int, side: int):
     torch.manual_seed(1)
     network = PaperCtToSem(scale=scale, width=16, blocks=2)
@@ -99,6 +113,82 @@ def test_the_rewritten_way_back_equals_the_plain_one(scale: int, side: int):
         strict=True,
     ):
         assert (ours - plain).norm() <= 1e-4 * plain.norm() + 1e-6
+
+
+class PublishedBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv_block = nn.Sequential(*published_pair(width), nn.ReLU(), *published_pair(width))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps + self.conv_block(maps)
+
+
+def published_pair(width: int) -> list[nn.Module]:
+    return [nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width)]
+
+
+def published_ct_to_sem(width: int, blocks: int, doublings: int) -> nn.ModuleDict:
+    """The layers that the authors' network prints, under the names of its state dictionary."""
+    layers: list[nn.Module] = [nn.ReflectionPad2d(1), nn.Conv2d(1, width, 3)]
+    layers += [nn.InstanceNorm2d(width), nn.ReLU()]
+    layers += [PublishedBlock(width) for _ in range(blocks)]
+    for step in range(doublings):
+        wide, narrow = width >> step, width >> (step + 1)
+        layers += [nn.Conv2d(wide, narrow, 7, padding=3), nn.Upsample(scale_factor=2)]
+        layers += [nn.InstanceNorm2d(narrow), nn.ReLU()]
+    layers += [nn.ReflectionPad2d(3), nn.Conv2d(width >> doublings, 1, 7), nn.Tanh()]
+    return nn.ModuleDict({"model": nn.Sequential(*layers)})
+
+
+def published_sem_to_ct(width: int, blocks: int, halvings: int) -> nn.ModuleDict:
+    fine = width >> halvings
+    layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(1, fine, 7)]
+    layers += [nn.InstanceNorm2d(fine), nn.ReLU()]
+    for step in range(halvings):
+        layers += [nn.Conv2d(fine << step, fine << (step + 1), 7, padding=3, stride=2)]
+        layers += [nn.InstanceNorm2d(fine << (step + 1)), nn.ReLU()]
+    layers += [PublishedBlock(width) for _ in range(blocks)]
+    layers += [nn.ReflectionPad2d(1), nn.Conv2d(width, 1, 3), nn.Tanh()]
+    return nn.ModuleDict({"model": nn.Sequential(*layers)})
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_weights_of_the_authors_give_the_authors_tile(prefix: str):
+    torch.manual_seed(4)
+    theirs = published_ct_to_sem(width=16, blocks=3, doublings=3)
+    state = {prefix + name: values for name, values in theirs.state_dict().items()}
+    ours = generators.ct_to_sem_from_state(state)
+    assert ours.config == {**PaperCtToSem(scale=8, width=16, blocks=3).config}
+    ct = patches(2, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ct), theirs["model"](ct), atol=1e-5, rtol=0)
+
+
+def test_weights_of_the_authors_give_the_authors_patch():
+    torch.manual_seed(4)
+    theirs = published_sem_to_ct(width=16, blocks=2, halvings=2)
+    ours = generators.sem_to_ct_from_state(theirs.state_dict())
+    assert (ours.scale, ours.config["width"], ours.config["blocks"]) == (4, 16, 2)
+    sem = patches(2, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(sem), theirs["model"](sem), atol=1e-5, rtol=0)
+
+
+def test_a_state_of_something_else_is_refused_by_name():
+    there = published_ct_to_sem(width=16, blocks=1, doublings=2).state_dict()
+    back = published_sem_to_ct(width=16, blocks=1, halvings=2).state_dict()
+    with pytest.raises(Refusal, match=r"'mapping.fc0.weight'"):
+        generators.ct_to_sem_from_state({"mapping.fc0.weight": torch.zeros(2, 2)})
+    with pytest.raises(Refusal, match=r"model\.1\.weight of the state dictionary is"):
+        generators.ct_to_sem_from_state(back)
+    with pytest.raises(Refusal, match=r"model\.1\.weight of the state dictionary is"):
+        generators.sem_to_ct_from_state(there)
+    del there["model.5.bias"]
+    with pytest.raises(Refusal, match=r"model\.5\.bias of the state dictionary is nothing"):
+        generators.ct_to_sem_from_state(there)
+    with pytest.raises(Refusal, match="0 layers"):
+        generators.ct_to_sem_from_state({})
 
 
 def test_a_bias_that_a_norm_takes_away_does_nothing_and_is_not_learned():
