@@ -153,7 +153,11 @@ def test_the_values_are_scalars_under_their_names():
         "consistency_grey",
         "noise_floor_grey",
         "grey_correlation",
-        "hidden_share",
+        "sem_judged_right",
+        "ct_judged_right",
+        "hidden_by_noise",
+        "hidden_by_rounding",
+        "porosity_transfer",
     }
     assert all(value.ndim == 0 and not value.requires_grad for value in values.values())
 

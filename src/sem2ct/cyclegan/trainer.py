@@ -14,30 +14,27 @@ one would.
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
-from sem2ct.cyclegan import discriminators, generators
+from sem2ct.cyclegan import discriminators, generators, monitors
 from sem2ct.cyclegan.degrade import Degradation
 from sem2ct.cyclegan.history import History
 from sem2ct.cyclegan.losses import (
     consistency_loss,
     cycle_loss,
     discriminator_loss,
-    grey_correlation,
     least_squares,
 )
+from sem2ct.cyclegan.monitors import GREY
 from sem2ct.cyclegan.robust_networks import RobustCtToSem, RobustSemToCt
 from sem2ct.runtime.device import autocast
 from sem2ct.runtime.distributed import average_gradients, share
 from sem2ct.runtime.refusal import Refusal
-from sem2ct.runtime.seeding import hashed_normal, mix
+from sem2ct.runtime.seeding import mix
 from sem2ct.training.averaging import Averaged
 from sem2ct.training.schedules import constant_then_linear
 
 BETAS = (0.5, 0.999)
-GREY = 127.5  # grey levels per unit of network input
-HIDING_NOISE = 2 / GREY
 RARELY = 16  # steps between two looks at what costs extra
 
 
@@ -121,8 +118,9 @@ class CycleganTrainer:
         Returns:
             Scalars by name, detached: d_sem_loss, d_ct_loss, g_loss, g_sem_loss, g_ct_loss,
             cycle, sem_cycle, consistency_grey (grey levels of 0 to 255 by which the degraded fake
-            misses the CT), noise_floor_grey, grey_correlation, and now and then hidden_share (share
-            of the cycle's agreement that noise of two grey levels destroys).
+            misses the CT), noise_floor_grey, grey_correlation, sem_judged_right, ct_judged_right,
+            and now and then hidden_by_noise, hidden_by_rounding (cycle error with the tile between
+            disturbed, over the clean one) and porosity_transfer; see `monitors`.
 
         Raises:
             Refusal: If dark and bright have changed places for good.
@@ -157,18 +155,22 @@ class CycleganTrainer:
         for part in parts:
             weight = len(ct[part]) / len(ct)
             for name in ("sem", "ct"):
-                loss = self._judge(name, real[name][part], shown[name][part])
+                loss, right = self._judge(name, real[name][part], shown[name][part])
                 (loss * weight).backward()
-                _add(values, {f"d_{name}_loss": loss.detach()}, weight)
+                judged = {f"d_{name}_loss": loss.detach(), f"{name}_judged_right": right}
+                _add(values, judged, weight)
         self._update("judges")
         self.averaged.update(self.ct_to_sem, images_seen=images_seen, batch_size=self.batch_size)
 
-        if "disturbed_cycle" in values:
-            disturbed = values.pop("disturbed_cycle").clamp(min=1e-6)
-            values["hidden_share"] = 1 - values["cycle"] / disturbed
+        if self._looks_closely(images_seen):
+            for what in ("noise", "rounding"):
+                disturbed = values.pop(f"disturbed_by_{what}")
+                hidden = monitors.hidden_information(values["cycle"], disturbed)
+                values[f"hidden_by_{what}"] = hidden
+            values["porosity_transfer"] = monitors.porosity_transfer(ct, fresh["sem"], sem)
         values["g_loss"] = values["g_sem_loss"] + values["g_ct_loss"]
         values["noise_floor_grey"] = self.degradation.noise_floor * GREY
-        values["grey_correlation"] = grey_correlation(ct, F.avg_pool2d(fresh["sem"], self.scale))
+        values["grey_correlation"] = monitors.correlation(ct, fresh["sem"])
         self._guard(values["grey_correlation"], images_seen)
         return values
 
@@ -241,8 +243,8 @@ class CycleganTrainer:
             "cycle": cycle.detach(),
             "consistency_grey": (predicted_ct.detach() - ct).abs().mean() * GREY,
         }
-        if (images_seen // self.batch_size) % RARELY == 0:
-            values["disturbed_cycle"] = self._cycle_through_noise(ct, fake_sem, indices)
+        if self._looks_closely(images_seen):
+            values |= self._disturbed_cycles(ct, fake_sem, indices)
         return values, fake_sem
 
     def _back_and_there(
@@ -270,24 +272,25 @@ class CycleganTrainer:
         return self.ct_to_sem(ct, mix(self.seed, "cyclegan", "noise", branch), origin)
 
     @torch.no_grad()
-    def _cycle_through_noise(self, ct: Tensor, fake_sem: Tensor, indices: Tensor) -> Tensor:
-        """The cycle error when noise of two grey levels lies on the fake tiles."""
+    def _disturbed_cycles(self, ct: Tensor, fake_sem: Tensor, indices: Tensor) -> dict[str, Tensor]:
         key = mix(self.seed, "cyclegan", "hiding")
-        number = indices.to(ct.device).view(-1, 1, 1, 1)
-        rows = torch.arange(fake_sem.shape[2], device=ct.device).view(-1, 1)
-        columns = torch.arange(fake_sem.shape[3], device=ct.device)
-        noisy = fake_sem + HIDING_NOISE * hashed_normal(key, number, rows, columns)
         with autocast(self.precision, self.device):
-            cycled = self.sem_to_ct(noisy)
-        return cycle_loss(ct, cycled)
+            return monitors.disturbed_cycles(
+                self.sem_to_ct, ct, fake_sem, noise_key=key, numbers=indices
+            )
 
-    def _judge(self, name: str, real: Tensor, shown: Tensor) -> Tensor:
-        """The loss of one discriminator; real and fake go through it together."""
+    def _looks_closely(self, images_seen: int) -> bool:
+        """Whether this step takes the looks that cost extra."""
+        return (images_seen // self.batch_size) % RARELY == 0
+
+    def _judge(self, name: str, real: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of one discriminator, and its right answers; real and fake go together."""
         with autocast(self.precision, self.device):
             logits = self.judges[name](torch.cat([real, shown]))
-        return discriminator_loss(
-            [scale[: len(real)] for scale in logits], [scale[len(real) :] for scale in logits]
-        )
+        of_real = [scale[: len(real)] for scale in logits]
+        of_shown = [scale[len(real) :] for scale in logits]
+        right = monitors.judged_right(of_real, of_shown)
+        return discriminator_loss(of_real, of_shown), right.detach()
 
     def _update(self, name: str) -> None:
         average_gradients(self.learned[name])
