@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from sem2ct.cyclegan import generators
 from sem2ct.cyclegan.paper_networks import PaperCtToSem, PaperSemToCt
-from sem2ct.cyclegan.robust_networks import RobustCtToSem, RobustSemToCt
+from sem2ct.cyclegan.robust_networks import PlacedNoise, RobustCtToSem, RobustSemToCt
 from sem2ct.runtime.refusal import Refusal
 
 
@@ -305,6 +305,32 @@ def test_noise_belongs_to_the_place_and_the_key():
     assert not torch.allclose(slices[0], slices[1], atol=1e-4)
     assert not torch.allclose(slices, other_key, atol=1e-4)
     assert torch.equal(silent[0], silent[1])
+
+
+def test_noise_changes_along_z_as_fast_as_within_a_plane():
+    noise = PlacedNoise(1, 1, scale=8)  # pixels of this level are 4 SEM pixels wide
+    with torch.no_grad():
+        noise.weight.fill_(1.0)
+    z = torch.arange(-9, 16)
+    zeros = torch.zeros_like(z)
+    with torch.no_grad():
+        planes = noise(torch.zeros(len(z), 1, 100, 100), 3, (z, zeros, zeros)).flatten(1)
+    correlation = planes @ planes.T / planes.shape[1]
+    steps = (z[:, None] - z[None]).abs()
+    # Same variance everywhere, no jump between neighbours, independent a pixel or two apart.
+    assert (correlation.diagonal() - 1).abs().max() < 0.06
+    assert correlation[steps == 1].min() > 0.85
+    assert correlation[steps >= 8].abs().max() < 0.05
+    # Half way between two planes both count alike: cos 45 degrees.
+    assert correlation[9, 11] == pytest.approx(2**-0.5, abs=0.05)
+
+
+def test_the_finest_noise_is_independent_from_slice_to_slice():
+    noise = PlacedNoise(1, 3, scale=8)
+    z = torch.tensor([4, 5])
+    with torch.no_grad():
+        planes = noise(torch.zeros(2, 1, 64, 64), 3, (z, z * 0, z * 0)).flatten(1)
+    assert abs(torch.corrcoef(planes)[0, 1]) < 0.06
 
 
 def test_grey_level_is_seen_by_robust_and_not_by_paper():

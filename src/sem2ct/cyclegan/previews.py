@@ -32,10 +32,12 @@ def grid(
         SEM, fake CT. CT pixels are shown as squares.
     """
     here = torch.zeros(len(ct_patches), dtype=torch.int64, device=ct_patches.device)
-    number = torch.arange(len(ct_patches), device=ct_patches.device)
-    fake_sem = ct_to_sem(ct_patches, noise_key, (number, here, here))
-    rows = [ct_patches, fake_sem, sem_to_ct(fake_sem), sem_tiles, sem_to_ct(sem_tiles)]
     side = sem_tiles.shape[-1]
+    slices = torch.arange(len(ct_patches), device=ct_patches.device) * (
+        side // len(ct_patches[0, 0])
+    )
+    fake_sem = ct_to_sem(ct_patches, noise_key, (slices, here, here))
+    rows = [ct_patches, fake_sem, sem_to_ct(fake_sem), sem_tiles, sem_to_ct(sem_tiles)]
     return np.concatenate([_row(images, side) for images in rows])[:-GAP_PX, :-GAP_PX]
 
 

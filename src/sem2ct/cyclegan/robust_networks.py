@@ -54,17 +54,24 @@ class PlainBlock(nn.Module):
 
 
 class PlacedNoise(nn.Module):
-    """Adds one plane of noise, weighted per channel, fixed to absolute positions."""
+    """Adds one plane of noise, weighted per channel, fixed to absolute positions.
 
-    def __init__(self, channels: int, level: int) -> None:
+    Along z the noise of a level changes as fast as within a plane: there are planes of
+    independent numbers as far apart as the level's pixels, and what lies between two of
+    them is a mixture of both with the same variance.
+    """
+
+    def __init__(self, channels: int, level: int, *, scale: int) -> None:
         """Makes the weights.
 
         Args:
             channels: Channels of the maps it will see.
             level: Doublings above CT resolution.
+            scale: SEM pixels per CT pixel.
         """
         super().__init__()
         self.level = level
+        self.spacing = scale >> level
         self.weight = nn.Parameter(torch.full((channels, 1, 1), FIRST_NOISE_WEIGHT))
         with torch.no_grad():
             self.weight[1::2].neg_()
@@ -75,21 +82,29 @@ class PlacedNoise(nn.Module):
         z, y, x = (axis.to(maps.device).view(-1, 1, 1, 1) for axis in origin)
         rows = (y << self.level) + torch.arange(height, device=maps.device).view(-1, 1)
         columns = (x << self.level) + torch.arange(width, device=maps.device)
-        plane = hashed_normal(mix(key, "level", self.level), z, rows, columns)
+        key = mix(key, "level", self.level)
+        knot = torch.div(z, self.spacing, rounding_mode="floor")
+        plane = hashed_normal(key, knot, rows, columns)
+        past = z - knot * self.spacing
+        # Whole planes are the rule in training; looking at them there would stall a GPU.
+        if self.spacing > 1 and (past.is_cuda or bool(past.any())):
+            turn = past * (torch.pi / 2 / self.spacing)
+            following = hashed_normal(key, knot + 1, rows, columns)
+            plane = plane * turn.cos() + following * turn.sin()
         return maps + (self.weight * plane).to(maps.dtype)
 
 
 class SubPixelStep(nn.Module):
     """3x3 convolution to four phases, pixel shuffle, noise, leaky ReLU."""
 
-    def __init__(self, channels: int, out_channels: int, level: int) -> None:
-        """Makes the weights of the step that reaches `level` doublings."""
+    def __init__(self, channels: int, out_channels: int, level: int, *, scale: int) -> None:
+        """Makes the weights of the step that reaches `level` doublings of `scale`."""
         super().__init__()
         self.conv = _conv(channels, 4 * out_channels)
         with torch.no_grad():
             # The four phases start alike: no checkerboard to unlearn.
             self.conv.weight.copy_(self.conv.weight[::4].repeat_interleave(4, 0))
-        self.noise = PlacedNoise(out_channels, level)
+        self.noise = PlacedNoise(out_channels, level, scale=scale)
 
     def forward(
         self, maps: Tensor, key: int | None, origin: tuple[Tensor, Tensor, Tensor]
@@ -123,11 +138,11 @@ class RobustCtToSem(nn.Module):
         self.scale = scale
         self.skip = CalibratedSkip()
         self.head = _conv(1, width)
-        self.noise = PlacedNoise(width, 0)
+        self.noise = PlacedNoise(width, 0, scale=scale)
         self.blocks = nn.ModuleList(PlainBlock(width) for _ in range(blocks))
         channels = [width, *_step_channels(width, steps_of(scale))]
         self.steps = nn.ModuleList(
-            SubPixelStep(channels[level], channels[level + 1], level + 1)
+            SubPixelStep(channels[level], channels[level + 1], level + 1, scale=scale)
             for level in range(len(channels) - 1)
         )
         self.tail = _conv(channels[-1], 1, gain=0.1)

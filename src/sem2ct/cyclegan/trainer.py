@@ -268,7 +268,8 @@ class CycleganTrainer:
     def _paint(self, ct: Tensor, indices: Tensor, branch: str) -> Tensor:
         """Translates with noise that belongs to each image's number in the whole training."""
         here = torch.zeros_like(indices)
-        origin = tuple(axis.to(ct.device) for axis in (indices, here, here))
+        # A CT slice apart: no two images share noise.
+        origin = tuple(axis.to(ct.device) for axis in (indices * self.scale, here, here))
         return self.ct_to_sem(ct, mix(self.seed, "cyclegan", "noise", branch), origin)
 
     @torch.no_grad()
