@@ -3,25 +3,23 @@
     .venv/bin/python scripts/bench/extract.py [side of the image in px, 4096]
 
 Tiles of 1024 px at stride 500 from one uint16 TIFF; extraction reads the file, chooses the
-grey window, converts to 8 bit and checksums; the copy only writes the same 8-bit pixels.
+grey window, converts to 8 bit, writes the whole frame and checksums; the copy only writes the
+8-bit pixels of the tiles.
 Prints a table and appends a line to outputs/bench.jsonl.
 """
 
-import datetime
-import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import ledger
 import numpy as np
 import tifffile
 
-from sem2ct.data import sem_tiles, tiling
-from sem2ct.runtime import log
+from sem2ct.data import sem_frames, sem_tiles, tiling
 
 TILE_PX, STRIDE_PX, ROUNDS = 1024, 500, 3
 
@@ -36,15 +34,13 @@ def copy(image: np.ndarray, corners: np.ndarray, file: Path) -> float:
     return time.perf_counter() - begun
 
 
-def extract(scan: Path, folder: Path, tiles: int) -> float:
-    """Takes the seconds from the file to a finished store."""
+def extract(scan: Path, folder: Path) -> float:
+    """Takes the seconds from the file to a finished store, with the frame beside it."""
     begun = time.perf_counter()
     images = sem_tiles.open_images(str(scan), crop_bottom=0, reduce=1, tile_px=TILE_PX)
-    with log.progress(1, unit="images", what="window") as bar:
-        window = sem_tiles.pooled_window(images, (0.1, 99.9), progress=bar)
     cut = {"tile_px": TILE_PX, "stride_px": STRIDE_PX, "shard_patches": 32, "pixel_um": None}
-    with log.progress(tiles, unit="tiles", what="tiles") as bar:
-        sem_tiles.write_tiles(folder, images, window=window, progress=bar, **cut)
+    cut |= {"sem_flat_share": 0.5, "encoding": "npy"}
+    sem_frames.extract(folder, {"sem": images}, sem_window=(0.1, 99.9), **cut)
     return time.perf_counter() - begun
 
 
@@ -60,24 +56,17 @@ def main() -> None:
         small = (image >> 8).astype(np.uint8)
         for k in range(ROUNDS):
             seconds["copy"].append(copy(small, corners, folder / "copy.bin"))
-            seconds["extract"].append(extract(folder / "scan.tif", folder / f"{k}", len(corners)))
+            seconds["extract"].append(extract(folder / "scan.tif", folder / f"{k}"))
     rates = {who: len(corners) / statistics.median(took) for who, took in seconds.items()}
-    row = {
-        "bench": "extract",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "tiles_per_second": {who: round(rate, 1) for who, rate in rates.items()},
-        "ratio": round(rates["extract"] / rates["copy"], 3),
-    }
+    ratio = rates["extract"] / rates["copy"]
     for who, rate in rates.items():
         print(f"{who:<10}{rate:10.1f} tiles/s")
-    print(f"{'ratio':<10}{row['ratio']:10.3f} of copying (target 0.5)")
-    log_file = Path("outputs/bench.jsonl")
-    log_file.parent.mkdir(exist_ok=True)
-    with log_file.open("a") as out:
-        out.write(json.dumps(row) + "\n")
+    print(f"{'ratio':<10}{ratio:10.3f} of copying (target 0.5)")
+    figures = {
+        "tiles_per_second": {who: round(rate, 1) for who, rate in rates.items()},
+        "ratio": round(ratio, 3),
+    }
+    ledger.append("extract", figures, numpy=np.__version__)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-LEDGER = Path(__file__).resolve().parents[2] / "outputs" / "bench.jsonl"
+LEDGER = Path("outputs/bench.jsonl")
 
 
 def processor() -> str:
@@ -25,25 +25,26 @@ def commit() -> str:
     """The commit of the checkout, with "+" when files differ from it."""
     told = [
         subprocess.run(
-            ["git", *what], cwd=LEDGER.parents[1], capture_output=True, text=True, check=False
+            ["git", *what], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
         ).stdout.strip()
         for what in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain"))
     ]
     return (told[0] or "unknown") + ("+" if told[1] else "")
 
 
-def append(bench: str, figures: dict[str, Any], **versions: str) -> None:
-    """Adds a line to outputs/bench.jsonl.
+def append(bench: str, figures: dict[str, Any], *, gpu: str = "none", **versions: str) -> None:
+    """Adds a line to outputs/bench.jsonl, below the folder where one is.
 
     Args:
         bench: Name of the benchmark.
         figures: What was measured, plain values.
+        gpu: Its name, if one was measured.
         **versions: Of the libraries that matter.
     """
     row = {
         "bench": bench,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "machine": f"{processor()}, {os.cpu_count()} cores, GPU: {gpu}",
         "commit": commit(),
         "versions": {"python": platform.python_version(), **versions},
         **figures,

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from sem2ct.metrics import correlation
 from sem2ct.runtime.refusal import Refusal
@@ -60,6 +61,57 @@ def test_float32_counts_of_a_large_image_are_those_of_integer_arithmetic():
 def test_an_image_of_nothing_but_pore_hits_with_every_pair():
     hits, pairs = correlation.pair_counts(np.ones((1100, 1000), bool), 40)
     np.testing.assert_array_equal(hits, pairs)
+
+
+def test_counts_beyond_what_float32_can_hold_are_exact():
+    # 9.3 million pairs: float32 has only every second number there, all of them whole.
+    hits, pairs = correlation.pair_counts(np.ones((3000, 3100), bool), 8)
+    np.testing.assert_array_equal(hits, pairs)
+
+
+@pytest.mark.parametrize(("height", "width"), [(130, 300), (129, 40), (600, 131)])
+def test_strips_join_without_a_gap(height, width):
+    pores = np.random.default_rng(height).random((height, width)) < 0.3
+    reach = 30
+    hits, _ = correlation.pair_counts(pores, reach)
+    for dy, dx in ((0, 0), (1, 0), (0, 1), (30, -30), (11, 29), (30, 30)):
+        one = pores[: height - dy, max(0, -dx) : width - max(0, dx)]
+        other = pores[dy:, max(0, dx) : width - max(0, -dx)]
+        assert hits[dy, reach + dx] == np.count_nonzero(one & other)
+
+
+def test_a_batch_has_the_integers_of_its_images():
+    torch = pytest.importorskip("torch")
+    pores = np.random.default_rng(7).random((3, 70, 90)) < np.array([0.2, 0.6, 1.1])[:, None, None]
+    hits, pairs = correlation.pair_counts_batch(torch.from_numpy(pores), 25)
+    assert hits.dtype == pairs.dtype == torch.int64
+    for one, image in zip(hits.numpy(), pores, strict=True):
+        expected, expected_pairs = correlation.pair_counts(image, 25)
+        np.testing.assert_array_equal(one, expected)
+        np.testing.assert_array_equal(pairs.numpy(), expected_pairs)
+
+
+def test_a_batch_of_large_counts_takes_double_precision(monkeypatch):
+    torch = pytest.importorskip("torch")
+    pores = torch.ones(1, 60, 50, dtype=torch.bool)
+    monkeypatch.setattr(correlation, "FLOAT32_COUNTS", 100)
+    kinds = []
+    once = torch.fft.rfft
+    monkeypatch.setattr(torch.fft, "rfft", lambda x, **how: kinds.append(x.dtype) or once(x, **how))
+    hits, pairs = correlation.pair_counts_batch(pores, 5)
+    assert set(kinds) == {torch.float64}
+    assert torch.equal(hits[0], pairs)
+
+
+@pytest.mark.gpu
+def test_a_batch_on_the_gpu_has_the_integers_of_the_processor():
+    import torch
+
+    pores = np.random.default_rng(8).random((4, 512, 640)) < 0.35
+    hits, pairs = correlation.pair_counts_batch(torch.from_numpy(pores).cuda(), 128)
+    for one, image in zip(hits.cpu().numpy(), pores, strict=True):
+        np.testing.assert_array_equal(one, correlation.pair_counts(image, 128)[0])
+    assert pairs.is_cuda
 
 
 def test_doubtful_rounding_is_counted_again_in_float64(monkeypatch):
@@ -227,3 +279,57 @@ def test_boolean_discs_have_their_closed_form():
 def test_a_reach_the_image_does_not_support_is_refused_with_the_longest_allowed(reach):
     with pytest.raises(Refusal, match=r"reach_px=\d+, but an image of shape \(20, 30\).*1 to 19"):
         correlation.pair_counts(np.zeros((20, 30), bool), reach)
+
+
+def test_pairs_along_the_axes_of_a_volume_are_counted_exactly():
+    pores = np.random.default_rng(4).random((8, 9, 11)) < 0.45
+    hits, pairs = correlation.axis_counts(pores, 6)
+    for row, axis in enumerate((2, 1, 0)):
+        for lag in range(7):
+            one = np.take(pores, range(pores.shape[axis] - lag), axis)
+            other = np.take(pores, range(lag, pores.shape[axis]), axis)
+            assert hits[row, lag] == (one & other).sum()
+            assert pairs[row, lag] == one.size
+
+
+def test_the_axes_of_an_image_are_those_of_its_map():
+    pores = np.random.default_rng(5).random((40, 33)) < 0.3
+    hits, pairs = correlation.axis_counts(pores, 12)
+    s2 = correlation.two_point(pores, 12)
+    np.testing.assert_allclose(hits[0] / pairs[0], correlation.along_x(s2))
+    np.testing.assert_allclose(hits[1] / pairs[1], correlation.along_y(s2))
+
+
+def test_the_variogram_is_half_the_chance_of_two_unlike_points():
+    # On a ring of pixels every lag sees the same pores, so the identity is exact.
+    ring = np.random.default_rng(6).random(500) < 0.3
+    s2 = np.array([np.mean(ring & np.roll(ring, lag)) for lag in range(20)])
+    unlike = [np.mean(ring != np.roll(ring, lag)) / 2 for lag in range(20)]
+    np.testing.assert_allclose(correlation.variogram(s2, ring.mean()), unlike, atol=1e-12)
+
+
+def test_an_anisotropic_gaussian_level_set_has_the_arcsine_of_its_covariance():
+    # Cut at its median, R = (2 / pi) arcsin(rho); noise filtered with sigma has
+    # rho = exp(-h^2 / (4 sigma^2)).
+    found = []
+    for seed in range(4):
+        noise = np.random.default_rng(seed).normal(size=(460, 460))
+        pores = gaussian_filter(noise, (2.5, 6), truncate=6)[30:-30, 30:-30] < 0
+        s2 = correlation.two_point(pores, 25)
+        found.append([correlation.along_x(s2), correlation.along_y(s2)])
+    h = np.arange(26)
+    for curve, sigma in zip(np.mean(found, axis=0), (6, 2.5), strict=True):
+        rho = np.exp(-(h**2) / (4 * sigma**2))
+        np.testing.assert_allclose(curve, 0.25 + np.arcsin(rho) / (2 * np.pi), atol=0.015)
+
+
+def test_porespy_agrees_at_every_distance_of_its_bins():
+    porespy = pytest.importorskip("porespy", minversion="3.1", reason="porespy is not installed")
+    pores = np.random.default_rng(9).random((60, 80)) < 0.4
+    reach = 20
+    s2 = correlation.two_point(pores, reach)
+    porespy.settings.tqdm["disable"] = True
+    theirs = porespy.metrics.two_point_correlation(pores, bins=np.arange(reach + 1) + 0.5)
+    # There it is the chance given that the first point is pore.
+    found = theirs.probability * pores.mean()
+    np.testing.assert_allclose(found, correlation.radial(s2)[1:], atol=1e-9)

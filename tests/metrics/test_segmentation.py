@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 from skimage.filters import threshold_otsu
@@ -52,3 +54,93 @@ def test_porosity_for_any_threshold_is_that_of_segmenting_with_it():
 def test_the_rule_behind_a_threshold_is_stated():
     assert segmentation.facts(90, "otsu", "real")["rule"].endswith("of real")
     assert segmentation.facts(90, 90, "real") == {"level": 90, "rule": "given", "band_levels": 10}
+
+
+def test_pairs_of_pixels_are_counted_like_single_ones_whatever_the_size_and_layout():
+    grey = np.random.default_rng(2).integers(0, 256, (13, 17)).astype(np.uint8)
+    for tile in (grey, grey.T, grey[1:, 2:], grey[::2]):
+        expected = np.bincount(tile.ravel(), minlength=256)
+        np.testing.assert_array_equal(segmentation.histogram([tile]), expected)
+
+
+def spread_between(pooled: np.ndarray, thresholds: tuple[int, ...]) -> float:
+    """Variance between the classes that thresholds make, by its definition."""
+    grey, mean = np.arange(256), np.average(np.arange(256), weights=pooled)
+    total = 0.0
+    for low, high in zip((0, *thresholds), (*thresholds, 256), strict=True):
+        held = pooled[low:high].sum()
+        if held:
+            total += held * (np.average(grey[low:high], weights=pooled[low:high]) - mean) ** 2
+    return total
+
+
+def test_several_thresholds_separate_the_classes_best_of_all_that_could_be_chosen():
+    rng = np.random.default_rng(3)
+    grey = np.concatenate([rng.normal(m, 4, n) for m, n in ((10, 300), (25, 500), (44, 900))])
+    pooled = np.bincount(np.clip(grey, 0, 60).astype(np.uint8), minlength=256)
+    best = max(combinations(range(1, 61), 2), key=lambda pair: spread_between(pooled, pair))
+    found = segmentation.multi_otsu(pooled, classes=3)
+    assert found == best
+    assert spread_between(pooled, found) == pytest.approx(spread_between(pooled, best))
+
+
+def test_two_classes_are_those_of_otsu():
+    for seed in range(4):
+        pooled = segmentation.histogram([two_classes(seed)])
+        assert segmentation.multi_otsu(pooled, classes=2) == (segmentation.otsu(pooled),)
+    gap = np.zeros(256, int)
+    gap[[40, 201, 203]] = 7, 2, 1
+    assert segmentation.multi_otsu(gap, classes=2) == (121,)
+    assert segmentation.multi_otsu(gap, classes=3) == (121, 202)
+
+
+def test_more_classes_than_grey_levels_are_refused():
+    pooled = np.bincount([3, 9], minlength=256)
+    with pytest.raises(Refusal, match="2 grey levels only"):
+        segmentation.multi_otsu(pooled, classes=3)
+    with pytest.raises(Refusal, match="classes=1"):
+        segmentation.multi_otsu(pooled, classes=1)
+
+
+@pytest.mark.parametrize("threshold", [[90, 110], np.array([90]), np.full((2, 3), 7)])
+def test_a_threshold_per_tile_is_refused(threshold):
+    with pytest.raises(Refusal, match="all images that are compared need the same one"):
+        segmentation.segment(np.zeros((2, 3), np.uint8), threshold=threshold)
+
+
+@pytest.mark.parametrize("threshold", [-1, 257, 90.5])
+def test_a_threshold_off_the_scale_or_between_levels_is_refused(threshold):
+    with pytest.raises(Refusal, match=r"whole number from 0 to 256"):
+        segmentation.one_threshold(threshold)
+    assert segmentation.one_threshold(np.uint8(90)) == 90
+
+
+def test_the_band_is_the_porosity_ten_levels_both_ways():
+    grey = two_classes(1)
+    band = segmentation.sensitivity(segmentation.histogram([grey]), threshold=110)
+    assert band == pytest.approx((np.mean(grey < 100), np.mean(grey < 120)))
+    ends = segmentation.sensitivity(segmentation.histogram([grey]), threshold=250)
+    assert ends[1] == 1
+
+
+def test_a_mask_names_its_pores():
+    marks = np.array([[0, 1, 2], [2, 2, 1]])
+    found = segmentation.from_mask(marks, shape=(2, 3), pore_labels=(2,))
+    assert found.tolist() == [[False, False, True], [True, True, False]]
+    pores = marks == 1
+    np.testing.assert_array_equal(segmentation.from_mask(pores, shape=(2, 3)), pores)
+
+
+def test_a_mask_that_does_not_fit_is_refused_by_what_is_wrong_with_it():
+    marks = np.array([[0, 2, 2]])
+    with pytest.raises(Refusal, match=r"shape \(1, 3\), but its image \(3, 1\)"):
+        segmentation.from_mask(marks, shape=(3, 1))
+    with pytest.raises(Refusal, match=r"no pore_labels=\[1\], only 0, 2"):
+        segmentation.from_mask(marks, shape=(1, 3))
+    with pytest.raises(Refusal, match="float64"):
+        segmentation.from_mask(marks.astype(float), shape=(1, 3))
+
+
+def test_only_eight_bit_greys_are_counted():
+    with pytest.raises(ValueError, match="but this is uint16"):
+        segmentation.histogram([np.zeros((2, 3), np.uint16)])

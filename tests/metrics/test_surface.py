@@ -57,3 +57,22 @@ def test_half_the_pixel_size_gives_twice_the_surface_per_micrometre():
 def test_a_row_of_pixels_has_no_surface_to_measure():
     with pytest.raises(ValueError, match=r"\(1, 9\)"):
         surface.specific_surface(np.zeros((1, 9), bool), pixel_size_um=1)
+
+
+def test_a_ball_has_its_own_surface_per_volume():
+    radius, side = 30.4, 80
+    z, y, x = np.mgrid[0:side, 0 : side + 2, 0 : side + 5] - 39.7
+    ball = z**2 + y**2 + x**2 < radius**2
+    per_voxel = 4 * np.pi * radius**2 / ball.size
+    assert surface.specific_surface(ball, pixel_size_um=1) == pytest.approx(per_voxel, rel=0.01)
+    assert surface.specific_surface(ball, pixel_size_um=2) == pytest.approx(per_voxel / 2, rel=0.01)
+
+
+def test_faces_of_a_volume_are_counted_along_x_y_and_z():
+    pores = np.random.default_rng(1).random((4, 6, 7)) < 0.4
+    n_x = (pores[:, :, 1:] ^ pores[:, :, :-1]).sum()
+    n_y = (pores[:, 1:] ^ pores[:, :-1]).sum()
+    n_z = (pores[1:] ^ pores[:-1]).sum()
+    assert surface.faces(pores) == (n_x, n_y, n_z)
+    expected = 2 / 3 * (n_x + n_y + n_z) / (4 * 6 * 7)
+    assert surface.specific_surface(pores, pixel_size_um=1) == pytest.approx(expected)

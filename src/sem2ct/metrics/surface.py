@@ -3,7 +3,8 @@
 Unlike neighbours are counted along x and y.  A staircase is longer than the curve
 it follows by 4 / pi on average over directions, and that is exactly the factor
 from boundary length per area to surface per volume of an isotropic medium; so
-the count needs no correction.  The frame of the image is not a boundary.
+the count needs no correction.  In a volume the staircase is larger by 3 / 2, which is
+taken out.  The frame of the image is not a boundary.
 
 Source: Underwood, Quantitative Stereology (1970), S_V = 2 P_L.
 """
@@ -14,36 +15,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def faces(pores: NDArray[np.bool_]) -> tuple[int, int]:
+def faces(pores: NDArray[np.bool_]) -> tuple[int, ...]:
     """Counts neighbours of which one is pore and the other grain.
 
     Args:
-        pores: (H, W) boolean, True in pore.
+        pores: Boolean, (H, W) or (D, H, W), True in pore.
 
     Returns:
-        (n_x, n_y): unlike pairs of neighbours along x, and along y.
+        (n_x, n_y), of a volume (n_x, n_y, n_z): unlike pairs of neighbours along each axis.
     """
-    n_x = np.count_nonzero(pores[:, 1:] != pores[:, :-1])
-    n_y = np.count_nonzero(pores[1:] != pores[:-1])
-    return int(n_x), int(n_y)
+    lines = (np.moveaxis(pores, axis, 0) for axis in reversed(range(pores.ndim)))
+    return tuple(int(np.count_nonzero(line[1:] != line[:-1])) for line in lines)
 
 
 def specific_surface(pores: NDArray[np.bool_], *, pixel_size_um: float) -> float:
-    """Surface of an isotropic medium per volume, from a section through it.
+    """Surface of an isotropic medium per volume, from a section through it or from a piece.
 
     Args:
-        pores: (H, W) boolean, True in pore, at least 2 x 2.
+        pores: Boolean, (H, W) or (D, H, W), True in pore, two or more along each axis.
         pixel_size_um: Side of a pixel in micrometres; 1 gives the answer per pixel.
 
     Returns:
-        n_x / (H (W - 1)) + n_y / ((H - 1) W), over the pixel size: 1/um.
+        Of an image n_x / (H (W - 1)) + n_y / ((H - 1) W), of a volume 2/3 of all faces over
+        D H W; over the pixel size: 1/um.
 
     Raises:
-        ValueError: If the image is less than two pixels wide or high.
+        ValueError: If it is less than two pixels wide, high or deep.
     """
-    height, width = pores.shape
-    if height < 2 or width < 2:
+    if min(pores.shape) < 2:
         raise ValueError(f"a surface needs neighbours, but the image has shape {pores.shape}")
+    if pores.ndim == 3:
+        return 2 / 3 * sum(faces(pores)) / pores.size / pixel_size_um
+    height, width = pores.shape
     n_x, n_y = faces(pores)
     per_px = n_x / (height * (width - 1)) + n_y / ((height - 1) * width)
     return per_px / pixel_size_um
