@@ -268,7 +268,7 @@ def _facts_if_complete(stage: str, settings: Any) -> dict[str, Any] | None:
     from sem2ct.runtime.run_folder import RunFolder
 
     path = settings.run_root / stage / settings.run
-    if not (path / "done.json").exists() or getattr(settings, "verify", False):
+    if not (path / "done.json").exists() or settings.asks_more:
         return None
     writer = os.environ.get("RANK", "0") == "0"
     return RunFolder.open(path, settings.model_dump(mode="json"), writer=writer).facts()
@@ -329,8 +329,10 @@ def _stage_help(command: str, stage: str) -> str:
         shown = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
         lines.append(f"  {name}={shown}")
         lines.append(f"      {field.description}")
-    options = sorted((configs_folder() / "experiment").glob("*.yaml"))
-    lines += ["", f"experiments: {', '.join(path.stem for path in options) or 'none'}"]
+    recipes = configs_folder() / "experiment"
+    options = [*sorted(recipes.glob("*.yaml")), *sorted(recipes.glob(f"{stage}/*.yaml"))]
+    names = [path.relative_to(recipes).with_suffix("").as_posix() for path in options]
+    lines += ["", f"experiments: {', '.join(names) or 'none'}"]
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ import pytest
 import tifffile
 import yaml
 
-from sem2ct.data import image_sets, translated
+from sem2ct.data import image_sets, set_sources, translated
 from sem2ct.data.image_sets import open_set
 from sem2ct.data.pyramid import PyramidWriter
 from sem2ct.data.store import StoreWriter
@@ -120,20 +120,21 @@ def test_a_translated_volume_gives_tiles_inside_its_field(tmp_path):
 
 def test_chosen_tiles_are_spread_evenly_and_the_same_each_time():
     rng = np.random.default_rng
-    chosen = image_sets.evenly(1003, most=100, draw=rng(1))
+    chosen = set_sources.evenly(1003, most=100, draw=rng(1))
     assert len(chosen) == 100
     edges = [i * 1003 // 100 for i in range(101)]
     assert np.digitize(chosen, edges).tolist() == list(range(1, 101))
-    np.testing.assert_array_equal(chosen, image_sets.evenly(1003, most=100, draw=rng(1)))
-    np.testing.assert_array_equal(image_sets.evenly(7, most=7, draw=rng(1)), range(7))
+    np.testing.assert_array_equal(chosen, set_sources.evenly(1003, most=100, draw=rng(1)))
+    np.testing.assert_array_equal(set_sources.evenly(7, most=7, draw=rng(1)), range(7))
     # A grid of ten tiles per row: a fixed step would see one column only.
-    assert len(set(image_sets.evenly(1000, most=100, draw=rng(1)) % 10)) == 10
+    assert len(set(set_sources.evenly(1000, most=100, draw=rng(1)) % 10)) == 10
 
 
 def test_examples_run_from_the_first_tile_to_the_last(tmp_path):
     patches = write_store(tmp_path / "sem")
-    shown = image_sets.examples({"real": opened(tmp_path / "sem")}, 3)
+    shown, numbers = image_sets.examples({"real": opened(tmp_path / "sem")}, 3)
     np.testing.assert_array_equal(shown["tiles/real"], patches[[0, 3, 6]])
+    assert numbers == {"real": [0, 3, 6]}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,9 @@ def test_sets_of_other_pixel_size_are_refused_unless_compared_pixel_by_pixel(tmp
     write_store(tmp_path / "a")
     write_store(tmp_path / "b", pixel_um=0.25)
     both = [opened(tmp_path / "a"), opened(tmp_path / "b", name="other")]
-    with pytest.raises(Refusal, match=r"sets.other=.*pixels of 0.25 um.*are 0.5 um.*unstated"):
+    with pytest.raises(
+        Refusal, match=r"sets.other=.*pixels of 0.25 um.*are 0.5 um.*resample=true.*unstated"
+    ):
         image_sets.common_pixel_um(both, reference="real", pixel_um="metadata")
     assert image_sets.common_pixel_um(both, reference="real", pixel_um="unstated") is None
 
@@ -200,3 +203,141 @@ def test_a_reference_of_one_tile_is_refused(tmp_path):
     assert len(found) == 1
     with pytest.raises(Refusal, match="one tile only"):
         image_sets.refuse_single_tile(found)
+
+
+def open_sets(sets, **changes):
+    how = {
+        "masks": {},
+        "reference": "real",
+        "pixel_um": "metadata",
+        "resample": False,
+        "tile_px": 12,
+        "most_tiles": 1000,
+        "seed": 0,
+    }
+    where = {name: str(at) for name, at in sets.items()}
+    return image_sets.open_sets(where, **(how | changes))
+
+
+def test_finer_pixels_are_averaged_to_the_coarsest(tmp_path):
+    fine = write_store(tmp_path / "fine", side=24, pixel_um=0.25)
+    write_store(tmp_path / "real", pixel_um=0.5)
+    both = {"real": tmp_path / "real", "fine": tmp_path / "fine"}
+    sets, pixel_um = open_sets(both, resample=True)
+    assert pixel_um == 0.5
+    found = sets["fine"]
+    assert (found.pixel_um, found.from_um, len(found)) == (0.5, 0.25, 7)
+    means = fine[3].astype(float).reshape(12, 2, 12, 2).mean(axis=(1, 3))
+    np.testing.assert_allclose(found.read(3), means, atol=0.51)
+    assert image_sets.resampled(sets) == {"fine": {"from_um": 0.25, "to_um": 0.5}}
+    assert sets["real"].from_um is None
+
+
+def test_whole_images_are_averaged_with_their_tiles(tmp_path):
+    grey = {"photometric": "minisblack", "metadata": {"axes": "YX"}}
+    how = {"resolution": (1e4 / 0.25, 1e4 / 0.25), "resolutionunit": "CENTIMETER"}
+    (tmp_path / "fine").mkdir()
+    tifffile.imwrite(tmp_path / "fine" / "a.tif", numbered(1, 48, 72)[0], **grey, **how)
+    found = opened(tmp_path / "fine", name="fine")
+    assert found.pixel_um == pytest.approx(0.25)
+    coarse = image_sets.averaged(found, 0.5, tile_px=12, most_tiles=1000, seed=0)
+    assert len(coarse) == 6
+    whole = coarse.whole.read(0)
+    assert whole.shape == (24, 36)
+    np.testing.assert_array_equal(whole[12:24, 24:36], coarse.read(5))
+
+
+def test_pixels_are_never_made_finer(tmp_path):
+    write_store(tmp_path / "real", pixel_um=0.5)
+    with pytest.raises(Refusal, match=r"0.5 um cannot be made finer, but pixel_um=0.3"):
+        open_sets({"real": tmp_path / "real"}, resample=True, pixel_um=0.3)
+    write_images(tmp_path / "png")
+    both = {"real": tmp_path / "real", "png": tmp_path / "png"}
+    with pytest.raises(Refusal, match=r"sets.png=.*states no pixel size.*resample"):
+        open_sets(both, resample=True)
+
+
+def test_a_set_of_one_tile_is_refused_whichever_it_is(tmp_path):
+    write_store(tmp_path / "real")
+    write_images(tmp_path / "png", count=1, height=20, width=22)
+    with pytest.raises(Refusal, match=r"sets.png=.*one tile only"):
+        open_sets({"real": tmp_path / "real", "png": tmp_path / "png"})
+
+
+def test_a_constant_set_is_refused_with_its_grey(tmp_path):
+    write_store(tmp_path / "real")
+    (one,), _ = open_sets({"real": tmp_path / "real"})[0].values(), None
+    levels = np.zeros(256, np.int64)
+    levels[77] = 9000
+    with pytest.raises(Refusal, match=r"sets.real=.*constant images.*grey level 77"):
+        image_sets.refuse_constant(one, levels)
+    levels[78] = 1
+    image_sets.refuse_constant(one, levels)
+
+
+def test_numbers_that_are_none_are_refused(tmp_path):
+    image = np.ones((20, 20), np.float32)
+    image[3, 4:6] = np.nan
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    with pytest.raises(Refusal, match=r"a.tif holds 2 pixels that are no numbers"):
+        opened(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "b.tif", np.ones((20, 20), np.float32))
+    with pytest.raises(Refusal, match=r"b.tif is float32"):
+        opened(tmp_path / "b.tif")
+
+
+def test_colour_is_refused(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (30, 30, 3)).astype(np.uint8)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "rgb.png").write_bytes(imagecodecs.png_encode(colours))
+    with pytest.raises(Refusal, match=r"sets.real=.*rgb.png"):
+        opened(tmp_path / "c").read(0)
+
+
+def masks_of(tmp_path, folder="masks", **shape):
+    tmp_path.mkdir(exist_ok=True)
+    write_images(tmp_path / "png", count=3, height=20, width=33)
+    images = write_images(tmp_path / folder, **({"count": 3, "height": 20, "width": 33} | shape))
+    for i, image in enumerate(images):
+        pores = np.where(image > 90, 255, 0).astype(np.uint8)
+        (tmp_path / folder / f"image_{i}.png").write_bytes(imagecodecs.png_encode(pores))
+    return {"sets": {"real": tmp_path / "png"}, "masks": {"real": str(tmp_path / folder)}}
+
+
+def test_masks_say_what_is_pore_at_the_place_of_the_tile(tmp_path):
+    sets, _ = open_sets(**masks_of(tmp_path))
+    one = sets["real"]
+    for index in range(len(one)):
+        np.testing.assert_array_equal(one.pores(index) == 0, one.read(index) > 90)
+    assert {0, 255} == set(np.unique([one.pores(index) for index in range(len(one))]))
+
+
+def test_masks_of_another_shape_or_number_are_refused(tmp_path):
+    with pytest.raises(Refusal, match=r"masks.real: image_0.png is 20x34.*is 20x33"):
+        open_sets(**masks_of(tmp_path / "a", width=34))
+    with pytest.raises(Refusal, match=r"masks.real=.*2 masks, but sets.real has 3"):
+        open_sets(**masks_of(tmp_path / "b", count=2))
+
+
+def test_masks_belong_to_image_files(tmp_path):
+    asked = masks_of(tmp_path)
+    write_store(tmp_path / "sem")
+    with pytest.raises(Refusal, match=r"masks.real=.*is a store"):
+        open_sets({"real": tmp_path / "sem"}, masks=asked["masks"])
+
+
+def test_the_identity_changes_with_the_content(tmp_path):
+    write_images(tmp_path / "png")
+    before = image_sets.identity("real", str(tmp_path / "png"))
+    assert before == image_sets.identity("real", str(tmp_path / "png"))
+    (tmp_path / "png" / "image_1.png").write_bytes(b"other")
+    assert before != image_sets.identity("real", str(tmp_path / "png"))
+
+
+def test_another_process_reads_the_same_tiles(tmp_path):
+    write_store(tmp_path / "sem", side=24)
+    how = {"tile_px": 12, "most_tiles": 9, "seed": 4}
+    here = open_set("real", str(tmp_path / "sem"), **how)
+    read = image_sets.reader("real", str(tmp_path / "sem"), **how)
+    for index in range(len(here)):
+        np.testing.assert_array_equal(read(index), here.read(index))

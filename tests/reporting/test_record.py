@@ -1,3 +1,4 @@
+import csv
 import json
 
 import numpy as np
@@ -27,6 +28,23 @@ def test_tiles_come_back_as_they_were_written_and_undefined_ones_are_empty(tmp_p
     np.testing.assert_allclose(found["real"]["porosity"], [0.25, 1 / 3], rtol=1e-8)
     assert np.isnan(found["real"]["length"][0])
     assert found["other, with comma"]["length"].tolist() == [7.5]
+
+
+def test_the_data_of_a_figure_become_columns_with_undefined_cells_left_empty(tmp_path):
+    columns = {
+        "set": ["a, b", 'say "x"'],
+        "n": np.array([3, 4]),
+        "x": [1 / 3, np.nan],
+        "y": [None, 2],
+    }
+    record.write_table(tmp_path / "data.csv", columns)
+    with (tmp_path / "data.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["set", "n", "x", "y"],
+        ["a, b", "3", "0.333333333", ""],
+        ['say "x"', "4", "", "2"],
+    ]
 
 
 def test_arrays_come_back_and_absent_ones_are_none(tmp_path):

@@ -5,60 +5,23 @@ many, evenly spread over all there are.  Each tile knows its frame: the image it
 cut from.  Nothing but the tile asked for is read, from any thread.
 """
 
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.transform import resize_local_mean
 
-from sem2ct.data import scans, tiling
-from sem2ct.data.store import Store
-from sem2ct.data.translated import FIELD, JOURNAL, VOLUME, Beside, Translated
+from sem2ct.data import scans, set_sources
+from sem2ct.data.set_sources import ImageSet
+from sem2ct.data.translated import FIELD, JOURNAL, VOLUME, Beside
+from sem2ct.runtime.checkpoint import digest
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.seeding import numpy_generator
 
-Kind = Literal["store", "images", "translation"]
 _PIXEL_SIZES_DIFFER = 0.01
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """Tiles of one named set."""
-
-    name: str
-    kind: Kind
-    where: str
-    """As the user wrote it."""
-    read: Callable[[int], NDArray[np.uint8]]
-    """Gives the tile of an index, (tile_px, tile_px); safe from several threads."""
-    frames: NDArray[np.int64]
-    """(n,) the image each tile was cut from."""
-    available: int
-    """Tiles there were to choose from."""
-    pixel_um: float | None
-    """Side of a pixel in micrometres, if stated."""
-    frames_known: bool
-    """Whether `frames` tells images apart (tiles of one frame are not independent)."""
-    windowed: bool = True
-    """Whether the greys went through a stored grey window."""
-    volume: Translated | None = None
-    """The translated volume the tiles were cut from, if any."""
-
-    def __len__(self) -> int:
-        """Number of tiles."""
-        return len(self.frames)
-
-    def facts(self) -> dict[str, str | int | bool]:
-        """What a report says about the set, as plain values."""
-        return {
-            "kind": self.kind,
-            "where": self.where,
-            "available": self.available,
-            "windowed": self.windowed,
-        }
 
 
 def open_set(name: str, where: str, *, tile_px: int, most_tiles: int, seed: int) -> ImageSet:
@@ -81,14 +44,175 @@ def open_set(name: str, where: str, *, tile_px: int, most_tiles: int, seed: int)
     setting = f"sets.{name}={where}"
     draw = numpy_generator(seed, "image set", name)
     if (folder / "manifest.json").is_file():
-        return _open_store(name, where, tile_px=tile_px, most=most_tiles, draw=draw)
+        return set_sources.from_store(name, where, tile_px=tile_px, most=most_tiles, draw=draw)
     if (folder / VOLUME).exists():
-        return _open_translation(name, where, tile_px=tile_px, most=most_tiles, draw=draw)
+        return set_sources.from_translation(
+            name, where, tile_px=tile_px, most=most_tiles, draw=draw
+        )
     if not folder.exists() and not _is_glob(where):
         raise Refusal(f"{setting}: nothing is there; {_command_for(where)}, or leave the set out")
     if (folder / "config.yaml").is_file() or any(folder.glob("*/manifest.json")):
         _refuse_run_folder(folder, setting)
-    return _open_images(name, where, tile_px=tile_px, most=most_tiles, draw=draw)
+    return set_sources.from_images(name, where, tile_px=tile_px, most=most_tiles, draw=draw)
+
+
+def open_sets(
+    sets: Mapping[str, str],
+    *,
+    masks: Mapping[str, str],
+    reference: str,
+    pixel_um: float | str,
+    resample: bool,
+    tile_px: int,
+    most_tiles: int,
+    seed: int,
+) -> tuple[dict[str, ImageSet], float | None]:
+    """Opens all sets that are compared, at one pixel size.
+
+    Args:
+        sets: Where each lies.
+        masks: Where the masks of each lie, if pores are given by masks.
+        reference: Name of the set that the others are compared with.
+        pixel_um: A number, "metadata" or "unstated".
+        resample: Whether finer sets are averaged to the coarsest pixel.
+        tile_px: Side of the tiles.
+        most_tiles: Most tiles per set.
+        seed: Decides which tiles are taken.
+
+    Returns:
+        The sets by name, and the side of their pixels in micrometres, or None.
+
+    Raises:
+        Refusal: If a set cannot be opened or compared.
+    """
+    how = {"most_tiles": most_tiles, "seed": seed}
+    opened = {name: open_set(name, at, tile_px=tile_px, **how) for name, at in sets.items()}
+    if resample:
+        common = _coarsest(list(opened.values()), pixel_um)
+        opened = {
+            name: averaged(one, common, tile_px=tile_px, **how) for name, one in opened.items()
+        }
+        pixel_um = common
+    for one in opened.values():
+        refuse_single_tile(one)
+    opened = {
+        name: masked(one, masks[name], tile_px=tile_px, **how) if name in masks else one
+        for name, one in opened.items()
+    }
+    every = list(opened.values())
+    return opened, common_pixel_um(every, reference=reference, pixel_um=pixel_um)
+
+
+def _coarsest(opened: Sequence[ImageSet], pixel_um: float | str) -> float:
+    """The pixel size that all sets can be averaged to."""
+    for one in opened:
+        if one.pixel_um is None:
+            raise Refusal(
+                f"sets.{one.name}={one.where} states no pixel size, so resample=true has nothing"
+                " to go by; give images or a store that state it, or set resample=false"
+            )
+    coarsest = max(opened, key=lambda one: one.pixel_um or 0)
+    asked = coarsest.pixel_um if isinstance(pixel_um, str) else pixel_um
+    assert asked is not None
+    assert coarsest.pixel_um is not None
+    if coarsest.pixel_um / asked - 1 > _PIXEL_SIZES_DIFFER:
+        raise Refusal(
+            f"sets.{coarsest.name}={coarsest.where}: pixels of {coarsest.pixel_um:g} um cannot be"
+            f" made finer, but pixel_um={asked:g}; set pixel_um={coarsest.pixel_um:g} or more"
+        )
+    return asked
+
+
+def averaged(
+    one: ImageSet, pixel_um: float, *, tile_px: int, most_tiles: int, seed: int
+) -> ImageSet:
+    """The same set at a coarser pixel: every new pixel is the mean of what it covers.
+
+    Args:
+        one: The set, with a stated pixel size.
+        pixel_um: Side of the new pixels.
+        tile_px: Side of the tiles in new pixels.
+        most_tiles: Most tiles.
+        seed: As for `open_set`.
+
+    Returns:
+        The set, cut anew; the set itself where its pixels already have that side.
+    """
+    assert one.pixel_um is not None
+    ratio = pixel_um / one.pixel_um
+    if abs(ratio - 1) <= _PIXEL_SIZES_DIFFER:
+        return one
+    side = round(tile_px * ratio)
+    fine = open_set(one.name, one.where, tile_px=side, most_tiles=most_tiles, seed=seed)
+
+    def whole(k: int) -> NDArray[np.uint8]:
+        image = fine.whole.read(k)
+        return _mean_to(image, tuple(max(round(n / ratio), 1) for n in image.shape))
+
+    return replace(
+        fine,
+        read=lambda index: _mean_to(fine.read(index), (tile_px, tile_px)),
+        pixel_um=pixel_um,
+        whole=replace(fine.whole, read=whole),
+        from_um=one.pixel_um,
+    )
+
+
+def _mean_to(image: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    small = resize_local_mean(image.astype(np.float32), shape, preserve_range=True)
+    return np.clip(np.rint(small), 0, 255).astype(np.uint8)
+
+
+def masked(one: ImageSet, where: str, *, tile_px: int, most_tiles: int, seed: int) -> ImageSet:
+    """A set whose pores are given by masks, image by image.
+
+    Args:
+        one: The set, of image files.
+        where: File, folder or glob of 8-bit masks in the same order, not 0 in pore.
+        tile_px: Side of the tiles.
+        most_tiles: As for `open_set`.
+        seed: As for `open_set`.
+
+    Returns:
+        The set; its `pores` give (tile_px, tile_px) uint8, 0 in pore and 255 in grain.
+
+    Raises:
+        Refusal: If there are no masks for a set of this kind, or they have other shapes.
+    """
+    if one.kind != "images":
+        raise Refusal(
+            f"masks.{one.name}={where}: masks belong to image files, but"
+            f" sets.{one.name}={one.where} is a {one.kind}; give the images themselves"
+        )
+    draw = numpy_generator(seed, "image set", one.name)
+    masks = set_sources.from_images(
+        one.name, where, tile_px=tile_px, most=most_tiles, draw=draw, setting="masks"
+    )
+    ours, theirs = one.whole, masks.whole
+    if ours.count != theirs.count:
+        raise Refusal(
+            f"masks.{one.name}={where}: {theirs.count} masks, but sets.{one.name} has {ours.count}"
+            " images; give one mask per image, in the order of their names"
+        )
+    for k in range(ours.count):
+        shape, other = ours.shapes[k], theirs.shapes[k]
+        if shape != other:
+            raise Refusal(
+                f"masks.{one.name}: {theirs.names[k]} is {other[0]}x{other[1]} pixels, but its"
+                f" image {ours.names[k]} is {shape[0]}x{shape[1]}; give masks of the same shape"
+            )
+
+    def pores(index: int) -> NDArray[np.uint8]:
+        return np.where(masks.read(index) > 0, 0, 255).astype(np.uint8)
+
+    return replace(one, pores=pores)
+
+
+def reader(
+    name: str, where: str, *, tile_px: int, most_tiles: int, seed: int
+) -> Callable[[int], NDArray[np.uint8]]:
+    """Opens a set in another process, and gives what reads its tiles."""
+    return open_set(name, where, tile_px=tile_px, most_tiles=most_tiles, seed=seed).read
 
 
 def files(name: str, where: str) -> list[Path]:
@@ -109,23 +233,10 @@ def files(name: str, where: str) -> list[Path]:
     return scans.find(where, setting=f"sets.{name}")
 
 
-def evenly(count: int, *, most: int, draw: np.random.Generator) -> NDArray[np.int64]:
-    """Chooses among numbered things, one from each of equal stretches.
-
-    A fixed step could fall in step with the rows of a grid and always see the same corner.
-
-    Args:
-        count: Things there are.
-        most: Things wanted.
-        draw: Chooses within each stretch.
-
-    Returns:
-        Ascending indices, all of them when there are no more than wanted.
-    """
-    if count <= most:
-        return np.arange(count)
-    edges = np.arange(most + 1) * count // most
-    return edges[:-1] + (draw.random(most) * np.diff(edges)).astype(np.int64)
+def identity(name: str, where: str) -> str:
+    """Names the content of a set, by the digests of the files that identify it."""
+    text = " ".join(f"{path}:{digest(path)}" for path in files(name, where))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def beside(sets: dict[str, ImageSet], *, ct: str, truth: str) -> dict[str, Beside]:
@@ -146,7 +257,9 @@ def beside(sets: dict[str, ImageSet], *, ct: str, truth: str) -> dict[str, Besid
     return {name: Beside(volume, ct=ct, truth=truth) for name, volume in volumes.items()}
 
 
-def examples(sets: dict[str, ImageSet], most: int) -> dict[str, NDArray[np.uint8]]:
+def examples(
+    sets: dict[str, ImageSet], most: int
+) -> tuple[dict[str, NDArray[np.uint8]], dict[str, list[int]]]:
     """A few tiles of each set, to be looked at.
 
     Args:
@@ -154,25 +267,46 @@ def examples(sets: dict[str, ImageSet], most: int) -> dict[str, NDArray[np.uint8
         most: Most tiles per set; evenly spread.
 
     Returns:
-        "tiles/<name>" to (n, tile_px, tile_px).
+        "tiles/<name>" to (n, tile_px, tile_px), and which tiles of each set they are.
     """
-    found = {}
-    for name, one in sets.items():
-        chosen = np.linspace(0, len(one) - 1, min(most, len(one))).astype(int).tolist()
-        found[f"tiles/{name}"] = np.stack([one.read(index) for index in chosen])
-    return found
+    shown = {
+        name: np.linspace(0, len(one) - 1, min(most, len(one))).astype(int).tolist()
+        for name, one in sets.items()
+    }
+    images = {
+        f"tiles/{name}": np.stack([sets[name].read(index) for index in chosen])
+        for name, chosen in shown.items()
+    }
+    return images, shown
 
 
-def refuse_single_tile(reference: ImageSet) -> None:
-    """Refuses a reference of a single tile.
+def refuse_single_tile(one: ImageSet) -> None:
+    """Refuses a set of a single tile.
 
     Raises:
-        Refusal: Because one tile has no spread to compare with.
+        Refusal: Because one tile has no spread to compare.
     """
-    if len(reference) < 2:
+    if len(one) < 2:
         raise Refusal(
-            f"sets.{reference.name}={reference.where}: one tile only, but a reference needs two or"
-            " more to have a spread; lower tile_px, raise most_tiles, or add images"
+            f"sets.{one.name}={one.where}: one tile only, but a comparison needs two or more to"
+            " see a spread; lower tile_px, raise most_tiles, or add images"
+        )
+
+
+def refuse_constant(one: ImageSet, grey: NDArray[np.integer]) -> None:
+    """Refuses a set whose pixels all have one grey level.
+
+    Args:
+        one: The set.
+        grey: (256,) its pixels at each grey level.
+
+    Raises:
+        Refusal: Because nothing can be measured on it.
+    """
+    if np.count_nonzero(grey) < 2:
+        raise Refusal(
+            f"sets.{one.name}={one.where}: constant images, every pixel has grey level"
+            f" {int(np.argmax(grey))}; look at the images, or leave the set out"
         )
 
 
@@ -202,8 +336,8 @@ def common_pixel_um(
         if abs(one.pixel_um / common - 1) > _PIXEL_SIZES_DIFFER:
             raise Refusal(
                 f"sets.{one.name}={one.where}: pixels of {one.pixel_um:g} um, but those of the"
-                f" comparison are {common:g} um; compare sets of one pixel size, or set"
-                " pixel_um=unstated to compare them pixel by pixel"
+                f" comparison are {common:g} um; set resample=true to average the"
+                " finer ones, or pixel_um=unstated to compare them pixel by pixel"
             )
     return common
 
@@ -233,129 +367,7 @@ def _refuse_run_folder(folder: Path, setting: str) -> None:
     )
 
 
-def _refuse_small(setting: str, side: int, tile_px: int) -> None:
-    if side < tile_px:
-        raise Refusal(
-            f"{setting}: {side} px wide or high, but tile_px={tile_px}; set tile_px={side} or less"
-        )
-
-
-def _open_store(
-    name: str, where: str, *, tile_px: int, most: int, draw: np.random.Generator
-) -> ImageSet:
-    store = Store(Path(where), setting=f"sets.{name}")
-    _refuse_small(f"sets.{name}={where}", store.tile_px, tile_px)
-    corners = tiling.grid((store.tile_px, store.tile_px), tile_px=tile_px, stride_px=tile_px)
-    chosen = evenly(len(store) * len(corners), most=most, draw=draw)
-    patches = chosen // len(corners)
-    places = store.places()
-    known = "source" in places
-
-    def read(index: int) -> NDArray[np.uint8]:
-        y, x = corners[chosen[index] % len(corners)]
-        return store.tiles[int(patches[index])][y : y + tile_px, x : x + tile_px]
-
-    frames = places["source"][patches] if known else patches
-    return ImageSet(
-        name=name,
-        kind="store",
-        where=where,
-        read=read,
-        frames=frames,
-        available=len(store) * len(corners),
-        pixel_um=store.pixel_um,
-        frames_known=known,
-    )
-
-
-def _open_translation(
-    name: str, where: str, *, tile_px: int, most: int, draw: np.random.Generator
-) -> ImageSet:
-    run = Translated(Path(where), setting=f"sets.{name}={where}")
-    _refuse_small(f"sets.{name}={where}", min(run.volume.shape[1:]), tile_px)
-    places = run.tiles(tile_px)
-    if not len(places):
-        raise Refusal(
-            f"sets.{name}={where}: no tile of tile_px={tile_px} lies wholly inside the field of"
-            " view; lower tile_px"
-        )
-    chosen = places[evenly(len(places), most=most, draw=draw)]
-
-    def read(index: int) -> NDArray[np.uint8]:
-        z, y, x = (int(n) for n in chosen[index])
-        return run.read(z, slice(y, y + tile_px), slice(x, x + tile_px))
-
-    return ImageSet(
-        name=name,
-        kind="translation",
-        where=where,
-        read=read,
-        frames=chosen[:, 0],
-        available=len(places),
-        pixel_um=run.pixel_um,
-        frames_known=False,
-        volume=run,
-    )
-
-
-def _open_images(
-    name: str, where: str, *, tile_px: int, most: int, draw: np.random.Generator
-) -> ImageSet:
-    setting = f"sets.{name}"
-    pictures, rows, sizes = [], [], set()
-    for path in scans.find(where, setting=setting):
-        scan = scans.open_scan(path, setting=setting)
-        depth, height, width = scan.shape
-        height -= scan.data_bar_rows
-        if scan.dtype != np.uint8:
-            raise Refusal(
-                f"{setting}: {path} is {scan.dtype}, but one threshold needs greys of one scale;"
-                " give 8-bit images, or a store that 'sem2ct extract' made from them"
-            )
-        _refuse_small(f"{setting}: {path}", min(height, width), tile_px)
-        corners = tiling.grid((height, width), tile_px=tile_px, stride_px=tile_px)
-        for z in range(depth):
-            frame = np.full(len(corners), len(pictures))
-            rows.append(np.column_stack([frame, corners]))
-            pictures.append((scan, z, height))
-        sizes.add(scan.pixel_um)
-    places = np.concatenate(rows)
-    chosen = places[evenly(len(places), most=most, draw=draw)]
-    recent = _Recent(pictures)
-
-    def read(index: int) -> NDArray[np.uint8]:
-        frame, y, x = (int(n) for n in chosen[index])
-        return recent.picture(frame)[y : y + tile_px, x : x + tile_px]
-
-    return ImageSet(
-        name=name,
-        kind="images",
-        where=where,
-        read=read,
-        frames=chosen[:, 0],
-        available=len(places),
-        pixel_um=sizes.pop() if len(sizes) == 1 else None,
-        frames_known=True,
-        windowed=False,
-    )
-
-
-class _Recent:
-    """The last pictures read, so that one picture is decoded once for all its tiles."""
-
-    def __init__(self, pictures: list[tuple[scans.Scan, int, int]], *, kept: int = 4) -> None:
-        self._pictures = pictures
-        self._kept = kept
-        self._read: dict[int, NDArray[np.uint8]] = {}
-        self._lock = threading.Lock()
-
-    def picture(self, number: int) -> NDArray[np.uint8]:
-        with self._lock:
-            if number not in self._read:
-                scan, z, height = self._pictures[number]
-                while len(self._read) >= self._kept:
-                    del self._read[next(iter(self._read))]
-                width = scan.shape[2]
-                whole = scan.read(slice(z, z + 1), slice(0, height), slice(0, width))
-                self._read[number] = np.asarray(whole[0])
-            return self._read[number]
+def resampled(sets: Mapping[str, ImageSet]) -> dict[str, dict[str, float | None]]:
+    """Which sets were averaged: {name: {"from_um": ..., "to_um": ...}}."""
+    changed = {name: one for name, one in sets.items() if one.from_um is not None}
+    return {name: {"from_um": one.from_um, "to_um": one.pixel_um} for name, one in changed.items()}

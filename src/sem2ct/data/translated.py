@@ -24,7 +24,7 @@ JOURNAL = VOLUME + ".journal.jsonl"
 FIELD = "field_of_view.tif"
 LARGEST_PICTURE_PX = 1024
 SHOWN_PERCENTILES = (0.5, 99.5)
-_RAW_SETTINGS = ("raw_shape", "raw_dtype", "raw_byte_order", "raw_header_bytes")
+_FILE_SETTINGS = ("raw_shape", "raw_dtype", "raw_byte_order", "raw_header_bytes", "dataset")
 
 
 class Translated:
@@ -75,7 +75,9 @@ class Translated:
         spans = [used[f"{axis}_range"] for axis in "zyx"]
         self.origin = tuple(0 if span == "all" else int(span[0]) for span in spans)
         self.refined = bool(used["refine_z"]) and self.scale > 1
-        self._raw = {name: used[f"ct_{name}"] for name in _RAW_SETTINGS}
+        held = {name: f"ct_{name}" for name in _FILE_SETTINGS}
+        # Runs of earlier versions have no dataset among their settings.
+        self._raw = {name: used[key] for name, key in held.items() if key in used}
 
     def inside(self, k: int) -> NDArray[np.bool_]:
         """The field of view of slice k.
@@ -86,7 +88,7 @@ class Translated:
         return self.field[k * len(self.field) // self.volume.shape[0]]
 
     def open_ct(self, path: str) -> scans.Scan:
-        """Opens the scan, with the RAW settings the translation used."""
+        """Opens the scan, with the settings of its file that the translation used."""
         return scans.open_scan(path, setting="ct", **self._raw)
 
     def inside_fine(self, k: int) -> NDArray[np.bool_]:

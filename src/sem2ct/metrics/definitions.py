@@ -2,6 +2,8 @@
 
 from numpy.typing import NDArray
 
+from sem2ct.metrics.measure import SAMPLED
+
 COMPARED = ("porosity", "specific_surface", "correlation_length")
 DIMENSIONS = {
     "porosity": 0,
@@ -19,6 +21,14 @@ DIMENSIONS = {
     "faces_y": 0,
 }
 """Power of the length unit each scalar carries."""
+LOOKED: dict[str, tuple[int, str]] = {
+    "grey_slope": (
+        0,
+        "log2 of the mean squared grey difference at 2 px over that at 1 px: 0 for pixel noise, 2"
+        " for a smooth image; sees blur and another pixel size",
+    )
+}
+"""Numbers of the tiles that were looked at: power of the length unit, and what each is."""
 DEFINITIONS = {
     "pore": "a pixel darker than the threshold; one threshold for all sets",
     "porosity": "share of pixels that are pore",
@@ -52,31 +62,56 @@ DEFINITIONS = {
     " with replacement",
     "real_vs_real": "95th percentile of the same distance between random halves of the"
     " reference's source images",
-    "verdict": "by the Wasserstein-1 distance for scalars and the largest difference of mean S2 for"
-    " curves: inside when not above the real-vs-real band",
+    "effective_n": "tiles that would know the mean as well if they were independent: s^2 / v with v"
+    " = F / (F - 1) times the sum over the F source images of (sum of value - mean)^2, over n^2",
+    "coverage": "share of one set's tiles within the 5th to 95th percentile of the other's (0.9 is"
+    " perfect); jointly, share of tiles with a tile of the other set no further than their fifth"
+    " neighbour in their own",
+    "joint": "energy distance of all descriptors, each as its rank among the reference's tiles"
+    " (undefined ranks lowest), pairs of a tile with itself left out",
+    "joint_whitened": "the same after the ranks' normal scores were made uncorrelated with equal"
+    " spread by the reference: sees small changes of how descriptors hang together",
+    "correlations": "largest difference of Spearman's correlations between the main descriptors",
+    "similarity": "highest normalised cross-correlation of a tile with any place of any of the"
+    " reference's source images in 8 orientations, at 1/8 scale (less for small tiles)",
+    "copies": "tiles whose similarity is 0.93 or more, and more than half-way from the highest of"
+    " any held-out real tile to 1",
+    "diversity": "similarity of each tile with the most similar tile of another image of its own"
+    " set, laid exactly over one another in 8 orientations",
+    "kid": "unbiased squared maximum mean discrepancy of network features with the cubic kernel",
+    "fid": "squared Frechet distance of network features; far from 0 for few images, so it means"
+    " nothing but beside its real-vs-real value",
     "share_outside": "share of lags at which the mean S2 lies outside the mean S2 of the"
     " reference's source images (5th to 95th percentile; lowest to highest up to 20 images)",
     "agreement": "share of voxels in the field of view that are pore, or grain, in both",
     "chance": "agreement of two unrelated images of these porosities",
     "overlap": "voxels that are pore in both over voxels that are pore in either",
+    **{name: words for name, (_, words) in (SAMPLED | LOOKED).items()},
 }
 
 
+def power_of(name: str) -> int:
+    """Power of the length unit that a number carries."""
+    return DIMENSIONS[name] if name in DIMENSIONS else (SAMPLED | LOOKED)[name][0]
+
+
 def unit_of(name: str, pixel_um: float | None) -> str:
-    """Unit of a scalar: "", "um", "1/um", or with px when no pixel size is stated."""
+    """Unit of a number: "", "um", "1/um^2", or with px when no pixel size is stated."""
     length = "px" if pixel_um is None else "um"
-    return {0: "", 1: length, -1: f"1/{length}"}[DIMENSIONS[name]]
+    power = power_of(name)
+    raised = length if abs(power) == 1 else f"{length}^{abs(power)}"
+    return "" if power == 0 else raised if power > 0 else f"1/{raised}"
 
 
 def in_units(scalars: dict[str, NDArray], pixel_um: float | None) -> dict[str, NDArray]:
     """Turns pixels into micrometres, where a pixel size is stated.
 
     Args:
-        scalars: Per-tile values in pixels.
+        scalars: Per-tile values in pixels, by name.
         pixel_um: Side of a pixel, or None.
 
     Returns:
         The same names, in the units of `unit_of`.
     """
     size = pixel_um or 1.0
-    return {name: values * size ** DIMENSIONS[name] for name, values in scalars.items()}
+    return {name: values * size ** power_of(name) for name, values in scalars.items()}

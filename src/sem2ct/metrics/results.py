@@ -3,65 +3,91 @@
 Everything was measured in pixels; here lengths become micrometres.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sem2ct.metrics import compare, correlation, porosity
+from sem2ct.metrics import (
+    compare,
+    comparisons,
+    correlation,
+    curves,
+    descriptors,
+    joint,
+    memorisation,
+    porosity,
+    segmentation,
+    verdicts,
+)
+from sem2ct.metrics.comparisons import CORRELATED, Measured, Search
 from sem2ct.metrics.definitions import COMPARED, DEFINITIONS, in_units, unit_of
-from sem2ct.metrics.measure import DIRECTIONS, SetNumbers
 
-SCHEMA = "sem2ct metrics 1"
-SPLITS, REPEATS = 100, 200
+SCHEMA = "sem2ct metrics 2"
 FEW_FRAMES, FEW_TILES = 8, 30
+MOST_FRAMES = 200
+"""Source images that are told apart one by one in figures and tables."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One set: its numbers, and what is known of its tiles."""
-
-    numbers: SetNumbers
-    frames: NDArray[np.integer]
-    """(n,) source image of each tile."""
-    frames_known: bool
-    facts: dict[str, Any]
-    """Plain values that are passed on: kind, where, available."""
-
-
-def pooled_r(numbers: SetNumbers) -> NDArray[np.float64]:
+def pooled_r(one: Measured) -> NDArray[np.float64]:
     """R of all tiles together, (3, reach + 1): mean S2 with the mean porosity."""
-    phi = float(numbers.scalars["porosity"].mean())
-    return correlation.normalised(numbers.s2.mean(axis=0), phi)
+    phi = float(one.numbers.scalars["porosity"].mean())
+    return correlation.normalised(one.numbers.mean_s2, phi)
 
 
-def mean_r(numbers: SetNumbers) -> NDArray[np.float64]:
-    """Mean over the tiles where it is defined of R with the tile's own porosity."""
-    defined = numbers.r[np.isfinite(numbers.r).all(axis=(1, 2))]
-    return defined.mean(axis=0) if len(defined) else np.full(numbers.r.shape[1:], np.nan)
-
-
-def describe(one: Measured, *, pixel_um: float | None, tile_px: int) -> dict[str, Any]:
+def describe(one: Measured, *, pixel_um: float | None, tile_px: int, level: int) -> dict[str, Any]:
     """What is said about one set on its own.
 
     Args:
         one: The set.
         pixel_um: Side of a pixel, or None.
         tile_px: Side of a tile.
+        level: The threshold.
 
     Returns:
-        Plain values: facts, scalars with unit and summary, fits of the curves.
+        Plain values: facts, scalars and sampled with unit and summary, fits of the curves,
+        means per source image, porosity around the threshold, repetitions.
     """
-    numbers, size = one.numbers, pixel_um or 1.0
+    numbers = one.numbers
     scalars = {
-        name: {"unit": unit_of(name, pixel_um), **compare.summary(values)}
+        name: {
+            "unit": unit_of(name, pixel_um),
+            **compare.summary(values),
+            "effective_n": compare.effective_n(values, one.frames) if one.frames_known else None,
+        }
         for name, values in in_units(numbers.scalars, pixel_um).items()
     }
-    lags = correlation.radial_lags(numbers.s2.shape[2] - 1)
+    sampled = {
+        name: {"unit": unit_of(name, pixel_um), **compare.summary(values)}
+        for name, (values, _) in one.sampled(pixel_um).items()
+    }
+    fits = _fits(one, pixel_um)
+    phi = float(numbers.scalars["porosity"].mean())
+    length = fits["pooled"]["length"] / (pixel_um or 1.0)
+    expected = porosity.sampling_sd(phi, correlation_length_px=length, area_px=tile_px**2)
+    levels, phis = _threshold_band(one, level)
+    found = {
+        **one.facts,
+        "tiles": len(one.frames),
+        "frames": len(np.unique(one.frames)) if one.frames_known else None,
+        "scalars": scalars,
+        "sampled": sampled,
+        "sampled_tiles": len(numbers.sampled_tiles),
+        "fits": fits,
+        "expected_sd": expected,
+        "per_frame": _per_frame(one, pixel_um),
+        "threshold_band": {"levels": levels.tolist(), "porosity": phis.tolist()},
+    }
+    if one.looked is not None:
+        found["diversity"] = memorisation.spread_of(_resemblance(one))
+    return found
+
+
+def _fits(one: Measured, pixel_um: float | None) -> dict[str, dict[str, Any]]:
+    size, reach = pixel_um or 1.0, one.numbers.s2.shape[2] - 1
     fits = {}
-    for name, curve in (("mean", mean_r(numbers)[0]), ("pooled", pooled_r(numbers)[0])):
-        fit = correlation.fit_correlation_length(lags, curve)
+    for name, curve in (("mean", one.numbers.mean_r[0]), ("pooled", pooled_r(one)[0])):
+        fit = correlation.fit_correlation_length(correlation.radial_lags(reach), curve)
         fits[name] = {
             "unit": unit_of("correlation_length", pixel_um),
             "length": fit.length_px * size,
@@ -70,64 +96,35 @@ def describe(one: Measured, *, pixel_um: float | None, tile_px: int) -> dict[str
             "rms_misfit": fit.rms_misfit,
             "lags": fit.lags,
         }
-    phi, length = float(numbers.scalars["porosity"].mean()), fits["pooled"]["length"] / size
-    expected = porosity.sampling_sd(phi, correlation_length_px=length, area_px=tile_px**2)
+    return fits
+
+
+def _threshold_band(one: Measured, level: int) -> tuple[NDArray[np.int64], NDArray]:
+    band = segmentation.BAND_LEVELS
+    levels = np.clip(np.arange(level - band, level + band + 1), 0, segmentation.LEVELS)
+    return levels, segmentation.porosity_at(one.numbers.grey, levels)
+
+
+def _per_frame(one: Measured, pixel_um: float | None) -> dict[str, list] | None:
+    """Number of tiles and mean of the compared scalars for each source image."""
+    numbers = np.unique(one.frames)
+    if not one.frames_known or len(numbers) > MOST_FRAMES:
+        return None
+    values = in_units({name: one.numbers.scalars[name] for name in COMPARED}, pixel_um)
+    named = bool(one.names)
     return {
-        **one.facts,
-        "tiles": len(one.frames),
-        "frames": len(np.unique(one.frames)) if one.frames_known else None,
-        "scalars": scalars,
-        "fits": fits,
-        "expected_sd": expected,
-    }
-
-
-def against(
-    ours: Measured, reference: Measured, *, pixel_um: float | None, seed: int
-) -> dict[str, Any]:
-    """Distances of one set from the reference, with intervals, bands and verdicts.
-
-    Args:
-        ours: The set.
-        reference: The real set.
-        pixel_um: Side of a pixel, or None.
-        seed: Of the random halves and draws.
-
-    Returns:
-        Plain values: "scalars" by quantity and "curves" by direction.
-    """
-    values = in_units(ours.numbers.scalars, pixel_um)
-    real_values = in_units(reference.numbers.scalars, pixel_um)
-    scalars = {}
-    for name in COMPARED:
-        real = compare.Reference(real_values[name], reference.frames)
-        entry = _judged(values[name], real, compare.distances, seed, "wasserstein")
-        scalars[name] = {"unit": unit_of(name, pixel_um), **entry}
-    curves = {}
-    for index, direction in enumerate(DIRECTIONS):
-        mine = ours.numbers.s2[:, index]
-        real = compare.Reference(reference.numbers.s2[:, index], reference.frames)
-        entry = _judged(mine, real, compare.curve_distances, seed, "largest_difference")
-        outside = compare.share_outside(mine.mean(axis=0), compare.frame_band(real))
-        curves[direction] = {**entry, "share_outside": outside}
-    return {"scalars": scalars, "curves": curves}
-
-
-def _judged(
-    ours: NDArray, real: compare.Reference, measure: compare.Measure, seed: int, by: str
-) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-    found = measure(ours, real.values)
-    bands = compare.real_vs_real(real, measure, splits=SPLITS, rng=rng)
-    ends = compare.interval(ours, real, measure, repeats=REPEATS, rng=rng)
-    return {
-        "distances": {
-            name: {"value": value, "interval": list(ends[name]), "real_vs_real": bands.get(name)}
-            for name, value in found.items()
+        "frame": [one.names[k] if named else int(k) for k in numbers.tolist()],
+        "tiles": [int(np.count_nonzero(one.frames == k)) for k in numbers],
+        **{
+            name: [compare.summary(column[one.frames == k])["mean"] for k in numbers]
+            for name, column in values.items()
         },
-        "verdict": compare.verdict(found[by], bands.get(by)),
-        "inside": compare.verdict(found[by], bands.get(by)).startswith("inside"),
     }
+
+
+def _resemblance(one: Measured) -> NDArray[np.float64]:
+    assert one.looked is not None
+    return memorisation.resemblance(one.looked.reduced, one.looked.frames)
 
 
 def collect(
@@ -137,9 +134,11 @@ def collect(
     pixel_um: float | None,
     tile_px: int,
     reach_px: int,
+    level: int,
     seed: int,
-) -> dict[str, Any]:
-    """Everything that metrics.json says about the sets.
+    search: Search | None = None,
+) -> tuple[dict[str, Any], dict[str, NDArray]]:
+    """Everything that metrics.json says about the sets, and what is drawn of them.
 
     Args:
         measured: The sets, by name.
@@ -147,29 +146,42 @@ def collect(
         pixel_um: Side of a pixel, or None.
         tile_px: Side of a tile.
         reach_px: Longest lag.
+        level: The threshold.
         seed: Of the random halves and draws.
+        search: Where tiles were looked up, if they were.
 
     Returns:
-        Plain values.
+        Plain values, and arrays as `arrays` describes them.
     """
+    real = measured[reference]
     sets = {
-        name: describe(one, pixel_um=pixel_um, tile_px=tile_px) for name, one in measured.items()
+        name: describe(one, pixel_um=pixel_um, tile_px=tile_px, level=level)
+        for name, one in measured.items()
     }
-    return {
+    compared = {
+        name: comparisons.against(one, real, pixel_um=pixel_um, seed=seed, search=search)
+        for name, one in measured.items()
+        if name != reference
+    }
+    facts = {name: one.facts for name, one in compared.items()}
+    metrics = {
         "schema": SCHEMA,
         "reference": reference,
         "pixel_um": pixel_um,
         "tile_px": tile_px,
         "reach_px": reach_px,
+        "rule": verdicts.RULE,
+        "verdicts": verdicts.rows(facts, pixel_um),
         "sets": sets,
-        "comparisons": {
-            name: against(one, measured[reference], pixel_um=pixel_um, seed=seed)
-            for name, one in measured.items()
-            if name != reference
-        },
+        "comparisons": facts,
+        "descriptors": list(descriptors.NAMES),
+        "correlation_names": list(CORRELATED),
         "cautions": cautions(sets, reference=reference, reach_px=reach_px),
         "definitions": DEFINITIONS,
     }
+    drawn = arrays(measured, reference=reference, pixel_um=pixel_um, level=level)
+    drawn |= {f"joint/{name}/real_vs_real": one.splits for name, one in compared.items()}
+    return metrics, drawn
 
 
 def columns(measured: dict[str, Measured], pixel_um: float | None) -> dict[str, dict[str, NDArray]]:
@@ -180,49 +192,69 @@ def columns(measured: dict[str, Measured], pixel_um: float | None) -> dict[str, 
     }
 
 
-def curves(measured: dict[str, Measured], reference: str) -> dict[str, NDArray]:
-    """Curves and grey histograms to be drawn; lags in pixels.
+def arrays(
+    measured: dict[str, Measured], *, reference: str, pixel_um: float | None, level: int
+) -> dict[str, NDArray]:
+    """Curves, grey histograms and samples to be drawn; lags in pixels.
 
     Args:
         measured: The sets, by name.
         reference: Name of the real set.
+        pixel_um: Side of a pixel, or None.
+        level: The threshold.
 
     Returns:
-        "lags_radial", "lags_axis", "band_low" and "band_high" (3, reach + 1) of the mean S2
-        of the reference's source images, and for each set "<set>/s2_mean", "<set>/s2_p5",
-        "<set>/s2_p95", "<set>/r_mean" (3, reach + 1: radial, x, y) and "<set>/grey" (256,).
+        "lags_radial", "lags_axis", "band_low", "band_high", "band_r_low", "band_r_high"
+        (3, reach + 1) of the mean S2 and R of the reference's source images,
+        "held_out/similarity", and for each set what `_drawn` gives.
     """
     real = measured[reference]
     reach = real.numbers.s2.shape[2] - 1
-    low, high = compare.frame_band(compare.Reference(real.numbers.s2, real.frames))
+    low, high = curves.frame_band(compare.Reference(real.numbers.s2, real.frames))
     found = {
         "lags_radial": correlation.radial_lags(reach),
         "lags_axis": np.arange(reach + 1.0),
         "band_low": low,
         "band_high": high,
     }
+    defined = np.isfinite(real.numbers.r).all(axis=(1, 2))
+    if defined.any():
+        some = compare.Reference(real.numbers.r[defined], real.frames[defined])
+        found["band_r_low"], found["band_r_high"] = curves.frame_band(some)
     for name, one in measured.items():
-        s2 = one.numbers.s2
-        found[f"{name}/s2_mean"] = s2.mean(axis=0)
-        found[f"{name}/s2_p5"], found[f"{name}/s2_p95"] = np.percentile(s2, (5, 95), axis=0)
-        found[f"{name}/r_mean"] = mean_r(one.numbers)
-        found[f"{name}/grey"] = one.numbers.grey
+        drawn = _drawn(one, pixel_um, level)
+        found |= {f"{name}/{key}": array for key, array in drawn.items()}
+        if one.matches is not None:
+            key = "held_out" if name == reference else name
+            found[f"{key}/similarity"] = one.similarity
     return found
 
 
-def lines(metrics: dict[str, Any]) -> list[str]:
-    """A short table for the terminal: a line per set, with means, sds and verdicts."""
-    said = []
-    for name, one in metrics["sets"].items():
-        parts = [f"{name} {one['tiles']} tiles"]
-        for quantity in COMPARED:
-            row = one["scalars"][quantity]
-            text = f"{quantity} {row['mean']:.4g} sd {row['sd']:.2g} {row['unit']}".rstrip()
-            if name in metrics["comparisons"]:
-                text += f" ({metrics['comparisons'][name]['scalars'][quantity]['verdict']})"
-            parts.append(text)
-        said.append(" | ".join(parts))
-    return said
+def _drawn(one: Measured, pixel_um: float | None, level: int) -> dict[str, NDArray]:
+    """What is drawn of one set: s2_mean, s2_p5, s2_p95, r_mean, frame_s2 and so on."""
+    numbers = one.numbers
+    low, high = np.percentile(numbers.s2, (5, 95), axis=0)
+    drawn = {
+        "s2_mean": numbers.mean_s2,
+        "s2_p5": low,
+        "s2_p95": high,
+        "r_mean": numbers.mean_r,
+        "grey": numbers.grey,
+        "threshold_band": np.stack(_threshold_band(one, level)),
+        "correlation": joint.rank_correlations(one.main),
+        "descriptor_correlation": joint.rank_correlations(numbers.descriptors.astype(float)),
+    }
+    if one.frames_known and len(np.unique(one.frames)) <= MOST_FRAMES:
+        drawn["frame_s2"] = curves.frame_means(compare.Reference(numbers.s2, one.frames))
+    path = numbers.lineal_path
+    if len(path):
+        drawn["lineal_path_mean"] = path.mean(axis=0)
+        drawn["lineal_path_p5"], drawn["lineal_path_p95"] = np.percentile(path, (5, 95), axis=0)
+    for name, (values, _) in one.sampled(pixel_um).items():
+        drawn[f"sampled/{name}"] = values
+    if one.looked is not None:
+        drawn["diversity"] = _resemblance(one)
+    return drawn
 
 
 def cautions(sets: dict[str, dict[str, Any]], *, reference: str, reach_px: int) -> list[str]:

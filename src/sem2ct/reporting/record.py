@@ -118,6 +118,22 @@ def read_tiles(folder: Path) -> dict[str, dict[str, NDArray[np.float64]]]:
     }
 
 
+def write_table(path: Path, columns: Mapping[str, Any]) -> None:
+    """Writes the data of a figure: one column per name, undefined values left empty.
+
+    Args:
+        path: The CSV file.
+        columns: Texts and numbers, all columns of one length.
+    """
+    with (
+        writing(path) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8") as file,
+    ):
+        rows = csv.writer(file)
+        rows.writerow(columns)
+        rows.writerows([_cell(v) for v in row] for row in zip(*columns.values(), strict=True))
+
+
 def write_arrays(folder: Path, name: str, arrays: Mapping[str, NDArray]) -> None:
     """Writes an .npz file.
 
@@ -137,6 +153,12 @@ def read_arrays(folder: Path, name: str) -> dict[str, NDArray]:
         return {}
     with np.load(path) as arrays:
         return {key: arrays[key] for key in arrays.files}
+
+
+def _cell(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return f"{value:.9g}" if math.isfinite(value) else ""
 
 
 def _absent(value: float) -> bool:

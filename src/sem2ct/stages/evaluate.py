@@ -1,17 +1,17 @@
 """`sem2ct evaluate`: named sets of images in; numbers, figures and a report out."""
 
 import logging
+import shutil
 from pathlib import Path
+from typing import Any
 
 from sem2ct.config import EvaluateSettings
 from sem2ct.data import image_sets
 from sem2ct.data.image_sets import ImageSet
 from sem2ct.data.scans import find
 from sem2ct.data.translated import Beside, side_by_side
-from sem2ct.metrics import agreement, measure, results, segmentation
-from sem2ct.metrics.results import Measured
+from sem2ct.metrics import agreement, earlier, results, survey, verdicts
 from sem2ct.reporting import record, report
-from sem2ct.runtime import log
 from sem2ct.runtime.run_folder import RunFolder
 
 LOGGER = logging.getLogger(__name__)
@@ -21,9 +21,14 @@ SECONDS_PER_PIXEL = 2.5e-8  # one thread, lags to a quarter of the side
 
 def inputs(settings: EvaluateSettings) -> list[Path]:
     """Files whose digests go into the provenance."""
-    sets = [file for name, where in settings.sets.items() for file in image_sets.files(name, where)]
-    shown = (("ct", settings.ct), ("truth", settings.truth))
-    return sets + [file for name, at in shown if at != "none" for file in find(at, setting=name)]
+    others = [earlier.file(at) for at in (settings.earlier, settings.against) if at != "none"]
+    found = [file for file in others if file.is_file()]
+    if settings.earlier != "none":
+        return found
+    named = {**{f"masks.{name}": at for name, at in settings.masks.items()}, **settings.sets}
+    found += [file for name, at in named.items() for file in image_sets.files(name, at)]
+    shown = (("ct", settings.ct), ("truth", settings.truth), ("features", settings.features))
+    return found + [file for name, at in shown if at != "none" for file in find(at, setting=name)]
 
 
 def estimate(settings: EvaluateSettings) -> dict[str, str]:
@@ -35,6 +40,8 @@ def estimate(settings: EvaluateSettings) -> dict[str, str]:
     Raises:
         Refusal: If a set cannot be used.
     """
+    if settings.earlier != "none":
+        return {"numbers": f"taken from {earlier.file(settings.earlier)}"}
     sets, _, pixel_um = _open(settings)
     pixels = sum(len(one) for one in sets.values()) * settings.tile_px**2
     seconds = 10 + SECONDS_PER_PIXEL * pixels / settings.processes
@@ -53,24 +60,50 @@ def run(settings: EvaluateSettings, folder: RunFolder) -> None:
         folder: The opened run folder.
 
     Raises:
-        Refusal: If a set, the scan or the truth cannot be used.
+        Refusal: If a set, the scan, the truth or an earlier run cannot be used.
     """
+    other = earlier.opened_if_any(settings.against, setting="against")
+    if settings.earlier != "none":
+        metrics = earlier.opened(settings.earlier, setting="earlier")
+        for name in (record.TILES, record.CURVES, record.PICTURES):
+            shutil.copyfile(earlier.file(settings.earlier).parent / name, folder.path / name)
+    else:
+        metrics = _measured(settings, folder.path)
+    table, metrics["against"] = verdicts.lines(metrics), None
+    if other is not None:
+        metrics["against"] = earlier.differences(metrics, other, where=settings.against)
+        table += earlier.lines(metrics["against"])
+    record.write_metrics(folder.path, metrics | {"run": settings.run})
+    drawn = report.draw(folder.path)
+    LOGGER.info("\n".join(["numbers and verdicts:", *table, f"report: {drawn}"]))
+    folder.finish(report=str(folder.path / report.REPORT))
+
+
+def _measured(settings: EvaluateSettings, path: Path) -> dict[str, Any]:
+    """Measures the sets, and writes all files but metrics.json."""
     sets, beside, pixel_um = _open(settings)
-    level = _threshold(settings, sets[settings.reference])
-    measured = {name: _measured(one, settings, level) for name, one in sets.items()}
+    level = survey.threshold(settings.threshold, sets[settings.reference])
+    cut, kept = settings.arguments_of(image_sets.reader), path / "measured"
+    how = settings.arguments_of(survey.survey) | {"sets": sets, "level": level}
+    measured, search, pairs = survey.survey(cut=cut, kept=kept, **how)
+    how = settings.arguments_of(results.collect) | {"level": level, "pixel_um": pixel_um}
+    metrics, drawn = results.collect(measured, search=search, **how)
     slices, images = side_by_side(beside, zoom_px=2 * settings.tile_px)
-    metrics = results.collect(
-        measured,
-        reference=settings.reference,
-        pixel_um=pixel_um,
-        tile_px=settings.tile_px,
-        reach_px=settings.reach_px,
-        seed=settings.seed,
-    )
-    metrics |= {
-        "run": settings.run,
-        "cautions": [settings.note] * (settings.note != "none") + metrics["cautions"],
-        "threshold": segmentation.facts(level, settings.threshold, settings.reference),
+    if settings.truth == "none":
+        near, found = survey.nearest_tiles(sets, measured, settings.reference)
+        slices = {name: slices[name] | near.get(name, {}) for name in slices}
+        images |= found
+    tiles, shown = image_sets.examples(sets, settings.figures_tiles)
+    for name, chosen in shown.items():
+        metrics["sets"][name]["shown"] = chosen
+    record.write_tiles(path, results.columns(measured, pixel_um))
+    record.write_arrays(path, record.CURVES, drawn)
+    record.write_arrays(path, record.PICTURES, images | tiles | pairs)
+    notes = [settings.note] * (settings.note != "none")
+    return metrics | {
+        "cautions": notes + metrics["cautions"],
+        "resampled": image_sets.resampled(sets),
+        "threshold": survey.threshold_facts(level, settings.threshold, settings.reference),
         "truth": {
             name: agreement.against_truth(place.slices(TRUTH_SLICES), threshold=level)
             for name, place in beside.items()
@@ -78,42 +111,10 @@ def run(settings: EvaluateSettings, folder: RunFolder) -> None:
         },
         "slices": slices,
     }
-    record.write(
-        folder.path,
-        metrics=metrics,
-        tiles=results.columns(measured, pixel_um),
-        curves=results.curves(measured, settings.reference),
-        pictures=images | image_sets.examples(sets, settings.figures_tiles),
-    )
-    LOGGER.info("\n".join([*results.lines(metrics), f"report: {report.draw(folder.path)}"]))
-    folder.finish(report=str(folder.path / report.REPORT))
 
 
 def _open(
     settings: EvaluateSettings,
 ) -> tuple[dict[str, ImageSet], dict[str, Beside], float | None]:
-    how = settings.arguments_of(image_sets.open_set)
-    sets = {name: image_sets.open_set(name, where, **how) for name, where in settings.sets.items()}
-    image_sets.refuse_single_tile(sets[settings.reference])
-    how = settings.arguments_of(image_sets.common_pixel_um)
-    pixel_um = image_sets.common_pixel_um(list(sets.values()), **how)
+    sets, pixel_um = image_sets.open_sets(**settings.arguments_of(image_sets.open_sets))
     return sets, image_sets.beside(sets, ct=settings.ct, truth=settings.truth), pixel_um
-
-
-def _threshold(settings: EvaluateSettings, real: ImageSet) -> int:
-    if settings.threshold == "otsu":
-        return segmentation.otsu(segmentation.histogram(map(real.read, range(len(real)))))
-    return settings.threshold
-
-
-def _measured(one: ImageSet, settings: EvaluateSettings, level: int) -> Measured:
-    with log.progress(len(one), unit="tiles", what=f"evaluate {one.name}") as bar:
-        numbers = measure.tiles(
-            one.read,
-            len(one),
-            threshold=level,
-            reach_px=settings.reach_px,
-            workers=settings.processes,
-            on_tile=bar.update,
-        )
-    return Measured(numbers, one.frames, one.frames_known, one.facts())

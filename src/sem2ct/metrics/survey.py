@@ -1,0 +1,268 @@
+"""Measures all sets of an evaluation: pores, greys, copies, and network features.
+
+The one place where sets of images meet the numbers; everything below takes arrays,
+everything above writes files.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sem2ct.data import image_sets
+from sem2ct.data.image_sets import ImageSet
+from sem2ct.metrics import looks, measure, memorisation, segmentation
+from sem2ct.metrics.chunks import Journal
+from sem2ct.metrics.comparisons import Measured, Search
+from sem2ct.metrics.memorisation import Gallery
+from sem2ct.runtime import log
+
+MASK_LEVEL = 128
+MANY_PIXELS = 500_000_000
+"""Pixels of a set from which on it is worth starting processes, and keeping chunks."""
+
+
+def threshold(asked: str | int, real: ImageSet) -> int:
+    """The grey level under which a pixel is pore, one for all sets.
+
+    Args:
+        asked: otsu, multi_otsu (the darkest of three classes), mask, or the level.
+        real: The reference; its tiles are pooled.
+
+    Returns:
+        The level; 128 for masks, which are 0 in pore and 255 in grain.
+    """
+    if isinstance(asked, int):
+        return asked
+    if asked == "mask":
+        return MASK_LEVEL
+    pooled = segmentation.histogram(map(real.read, range(len(real))))
+    if asked == "multi_otsu":
+        return segmentation.multi_otsu(pooled, classes=3)[0]
+    return segmentation.otsu(pooled)
+
+
+def threshold_facts(level: int, asked: str | int, reference: str) -> dict[str, Any]:
+    """What a report says about the threshold: level, rule, band_levels."""
+    rules = {
+        "multi_otsu": f"darkest of Otsu's three classes on the pooled tiles of {reference}",
+        "mask": "pores are given by masks",
+    }
+    facts = segmentation.facts(level, asked, reference)
+    return facts | ({"rule": rules[asked]} if asked in rules else {})
+
+
+def numbers(
+    one: ImageSet, *, level: int, reach_px: int, workers: int, cut: dict[str, int], kept: Path
+) -> measure.SetNumbers:
+    """Measures the pores of one set.
+
+    Args:
+        one: The set.
+        level: Grey level under which a pixel is pore.
+        reach_px: Longest lag.
+        workers: Threads, or processes for a large set.
+        cut: tile_px, most_tiles and seed, as the set was opened.
+        kept: Folder for the finished chunks of a large set.
+
+    Returns:
+        Its numbers.
+
+    Raises:
+        Refusal: If all its pixels have one grey level.
+    """
+    large = len(one) * cut["tile_px"] ** 2 >= MANY_PIXELS
+    read: Any = one.pores or one.read
+    if large and one.pores is None and one.from_um is None:
+        read = measure.Reopen(partial(image_sets.reader, one.name, one.where, **cut))
+    journal: Any = "none"
+    if large:
+        identity = image_sets.identity(one.name, one.where)
+        journal = Journal(kept / one.name.replace("/", "_"), f"{identity} {one.from_um} {cut}")
+    with log.progress(len(one), unit="tiles", what=f"measure {one.name}") as bar:
+        found = measure.tiles(
+            read,
+            len(one),
+            threshold=level,
+            reach_px=reach_px,
+            workers=workers,
+            on_tile=bar.update,
+            journal=journal,
+        )
+    if one.pores is None:
+        image_sets.refuse_constant(one, found.grey)
+    return found
+
+
+class Looking:
+    """Looks at tiles of all sets, and looks them up in the reference's whole images."""
+
+    def __init__(self, real: ImageSet, *, tile_px: int, most: int, workers: int) -> None:
+        """Reads and reduces the whole images.
+
+        Args:
+            real: The reference.
+            tile_px: Side of the tiles.
+            most: Most tiles looked at per set.
+            workers: Threads.
+        """
+        self._real, self._most, self._workers = real, most, workers
+        self._factor = memorisation.reduction(tile_px)
+        whole, side = real.whole, tile_px // self._factor
+        with log.progress(whole.count, unit="images", what="prepare real images") as bar:
+            images = []
+            for k in range(whole.count):
+                small = memorisation.reduced(whole.read(k), self._factor)
+                # Images without a tile of their own keep their number, and match nothing.
+                images.append(small if min(small.shape) >= side else np.zeros((side, side), "f4"))
+                bar.update()
+        self._gallery = Gallery(images, side, frames=whole.frames)
+        self.search = Search(whole.frames, whole.origin, self._factor)
+
+    def measured(
+        self, one: ImageSet, found: measure.SetNumbers, features: NDArray[np.float32] | None
+    ) -> Measured:
+        """Looks at one set.
+
+        Args:
+            one: The set.
+            found: Its numbers.
+            features: Of a network, if there is one.
+
+        Returns:
+            All that was measured of it.
+        """
+        how = {"workers": self._workers, "factor": self._factor}
+        most = min(self._most, len(one))
+        with log.progress(2 * most, unit="tiles", what=f"look at {one.name}") as bar:
+            looked = looks.look(one.read, one.frames, most=self._most, on_tile=bar.update, **how)
+            matches = looks.search(
+                looked,
+                self._gallery,
+                read=one.read,
+                read_image=self._real.whole.read,
+                held_out=one.name == self._real.name,
+                on_tile=bar.update,
+                **how,
+            )
+        return Measured(
+            found,
+            one.frames,
+            one.frames_known,
+            one.facts(),
+            names=one.whole.names,
+            looked=looked,
+            matches=matches,
+            features=features,
+        )
+
+    def pairs(
+        self, sets: dict[str, ImageSet], measured: dict[str, Measured]
+    ) -> dict[str, NDArray[np.uint8]]:
+        """The most similar pair of each set, as "memorisation/<set>/ours" and ".../reference"."""
+        shown = {}
+        for name, one in measured.items():
+            if name == self._real.name or one.looked is None or one.matches is None:
+                continue
+            both = looks.pair(
+                one.looked,
+                one.matches,
+                read=sets[name].read,
+                read_image=self._real.whole.read,
+            )
+            shown |= {f"memorisation/{name}/{part}": image for part, image in both.items()}
+        return shown
+
+
+def survey(
+    sets: dict[str, ImageSet],
+    *,
+    reference: str,
+    level: int,
+    reach_px: int,
+    looked_tiles: int,
+    features: str,
+    processes: int,
+    cut: dict[str, int],
+    kept: Path,
+) -> tuple[dict[str, Measured], Search, dict[str, NDArray[np.uint8]]]:
+    """Measures all sets in every way.
+
+    Args:
+        sets: By name.
+        reference: Name of the real set.
+        level: Grey level under which a pixel is pore.
+        reach_px: Longest lag.
+        looked_tiles: Most tiles of each set that are looked at.
+        features: File of a feature network, or none.
+        processes: Threads, or processes for large sets.
+        cut: tile_px, most_tiles and seed, as the sets were opened.
+        kept: Folder for finished chunks of large sets.
+
+    Returns:
+        The sets' numbers; where tiles were looked up; the most similar pairs.
+
+    Raises:
+        Refusal: If a set is constant, or the feature network cannot be used.
+    """
+    opened = _network(features)
+    how: dict[str, Any] = {"level": level, "reach_px": reach_px, "workers": processes}
+    found = {name: numbers(one, cut=cut, kept=kept, **how) for name, one in sets.items()}
+    looking = Looking(sets[reference], tile_px=cut["tile_px"], most=looked_tiles, workers=processes)
+    measured = {
+        name: looking.measured(one, found[name], _features(opened, one))
+        for name, one in sets.items()
+    }
+    return measured, looking.search, looking.pairs(sets, measured)
+
+
+def _network(path: str) -> Any:
+    """Opens the feature network, or nothing for "none"."""
+    if path == "none":
+        return None
+    from sem2ct.metrics.features import Features
+    from sem2ct.runtime import device
+
+    return Features(path, device.choose("auto"))
+
+
+def _features(opened: Any, one: ImageSet) -> NDArray[np.float32] | None:
+    """Features of all tiles of a set, if there is a network."""
+    if opened is None:
+        return None
+    with log.progress(len(one), unit="tiles", what=f"features of {one.name}") as bar:
+        return opened.of(one.read, len(one), on_tile=bar.update)
+
+
+def nearest_tiles(
+    sets: dict[str, ImageSet], measured: dict[str, Measured], reference: str
+) -> tuple[dict[str, dict[str, Any]], dict[str, NDArray[np.uint8]]]:
+    """For each translation the real tile that is most like its middle, by its pores.
+
+    Args:
+        sets: By name.
+        measured: By name.
+        reference: Name of the real set.
+
+    Returns:
+        By set: "nearest" with tile (its number) and distance (in standard deviations of
+        porosity and specific surface); and the tiles as "slice/<set>/nearest".
+    """
+    real = measured[reference].numbers.scalars
+    found, shown = {}, {}
+    for name, one in sets.items():
+        if one.volume is None or name == reference:
+            continue
+        # The tile whose place is nearest to the middle of the middle slice.
+        middle = np.argsort(np.abs(one.frames - one.volume.volume.shape[0] // 2), kind="stable")[0]
+        mine = measured[name].numbers.scalars
+        squares = np.zeros(len(sets[reference]))
+        for quantity in ("porosity", "specific_surface"):
+            column = real[quantity]
+            squares += ((column - mine[quantity][middle]) / (column.std() or 1.0)) ** 2
+        best = int(squares.argmin())
+        found[name] = {"nearest": {"tile": best, "distance": float(np.sqrt(squares[best]))}}
+        shown[f"slice/{name}/nearest"] = sets[reference].read(best)
+    return found, shown
