@@ -8,6 +8,7 @@ from sem2ct.data.intensity import (
     collapse_channels,
     field_of_view,
     from_network,
+    is_field_of_view,
     to_network,
 )
 from sem2ct.runtime.refusal import Refusal
@@ -89,3 +90,37 @@ def test_alpha_is_dropped_and_colour_refused():
         np.testing.assert_array_equal(collapse_channels(np.dstack(layers), what="a"), grey)
     with pytest.raises(Refusal, match="differ in 12 of 12 pixels"):
         collapse_channels(np.dstack([grey, grey, grey + 1]), what="a.png")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("size", [2, 3, 10, 1001])
+def test_percentiles_by_counting_are_those_by_sorting(dtype, size):
+    grey = np.random.default_rng(size).integers(0, 256, size).astype(dtype)
+    grey[0], grey[1] = 0, 255
+    for percentiles in ((0, 100), (0.1, 99.9), (2.5, 60), (25, 75)):
+        low, high = np.percentile(grey, percentiles)
+        window = choose_window(grey, percentiles, what="sem")
+        assert (window.low, window.high) == pytest.approx((low, high), abs=1e-9)
+
+
+def test_a_mask_is_known_again_only_where_it_is_the_field_of_view():
+    # The edge is what may go wrong: one pixel of the background's value that touches it.
+    y, x = np.mgrid[:40, :44]
+    inside = (y - 19.5) ** 2 + (x - 21.5) ** 2 < 17**2
+    draw = np.random.default_rng(9)
+    grey = np.where(inside, draw.integers(5, 200, inside.shape), 3).astype(np.uint16)
+    assert is_field_of_view(inside, grey)
+    edge = inside & ~np.roll(inside, 1, axis=0)
+    for row, column in np.argwhere(edge)[[0, 7]]:
+        dented = grey.copy()
+        dented[row, column] = 3
+        assert not is_field_of_view(inside, dented)
+        assert field_of_view(dented).sum() == inside.sum() - 1
+    smaller = grey.copy()
+    smaller[0, 20] = 9
+    assert not is_field_of_view(inside, smaller)
+    pore = grey.copy()
+    pore[18:22, 20:24] = 3
+    assert is_field_of_view(inside, pore)
+    np.testing.assert_array_equal(field_of_view(pore), inside)
+    assert not is_field_of_view(np.ones_like(inside), grey)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from sem2ct.data import scans
+from sem2ct.data import pixel_size, scans
 from sem2ct.runtime.refusal import Refusal
 
 VOLUME = np.random.default_rng(3).integers(0, 60000, (5, 40, 52)).astype(np.uint16)
@@ -124,7 +124,7 @@ def test_a_coloured_image_is_refused_with_the_count(tmp_path):
 
 
 def test_slices_are_stacked_in_natural_order(tmp_path):
-    for k, number in enumerate((1, 2, 10, 11, 20)):
+    for k, number in enumerate((8, 9, 10, 11, 12)):
         tifffile.imwrite(tmp_path / f"slice_{number}.tif", VOLUME[k])
     for where in (tmp_path, tmp_path / "slice_*.tif"):
         scan = scans.open_scan(where)
@@ -241,24 +241,24 @@ def scan_of(tmp_path, name, size):
 
 def test_a_pixel_size_is_given_stated_or_left_out(tmp_path):
     stated, silent = scan_of(tmp_path, "a.tif", 0.5), scan_of(tmp_path, "b.tif", None)
-    assert scans.pixel_um([stated], 3, setting="sem_pixel_um") == 3.0
-    assert scans.pixel_um([stated], "unstated", setting="sem_pixel_um") is None
-    assert scans.pixel_um([stated], "metadata", setting="sem_pixel_um") == pytest.approx(0.5)
+    assert pixel_size.settle([stated], 3, setting="sem_pixel_um") == 3.0
+    assert pixel_size.settle([stated], "unstated", setting="sem_pixel_um") is None
+    assert pixel_size.settle([stated], "metadata", setting="sem_pixel_um") == pytest.approx(0.5)
     with pytest.raises(Refusal, match=r"b\.tif states no pixel size.*sem_pixel_um=unstated"):
-        scans.pixel_um([stated, silent], "metadata", setting="sem_pixel_um")
+        pixel_size.settle([stated, silent], "metadata", setting="sem_pixel_um")
 
 
 def test_images_of_different_magnification_are_refused(tmp_path):
     both = [scan_of(tmp_path, "a.tif", 0.5), scan_of(tmp_path, "b.tif", 0.51)]
     with pytest.raises(Refusal, match=r"b\.tif states 0\.51 um and .*a\.tif 0\.5 um"):
-        scans.pixel_um(both, "metadata", setting="sem_pixel_um")
+        pixel_size.settle(both, "metadata", setting="sem_pixel_um")
 
 
 def test_pixel_sizes_must_make_the_scale_within_one_percent():
-    scans.refuse_unmatched(0.5, 8.07, scale=16)
-    scans.refuse_unmatched(None, 8.0, scale=2)
+    pixel_size.refuse_unmatched(0.5, 8.07, scale=16)
+    pixel_size.refuse_unmatched(None, 8.0, scale=2)
     with pytest.raises(Refusal, match=r"scale=16, but .* 8\.1 um is 16\.2 SEM pixels of 0\.5 um"):
-        scans.refuse_unmatched(0.5, 8.1, scale=16)
+        pixel_size.refuse_unmatched(0.5, 8.1, scale=16)
 
 
 def test_a_zeiss_file_states_its_pixel_and_what_lies_under_the_image(tmp_path):

@@ -39,6 +39,10 @@ def quiet():
     return tqdm(disable=True)
 
 
+def window_of(images, percentiles, seen=lambda image, grey: None):
+    return sem_tiles.pooled_window(images, percentiles, progress=quiet(), seen=seen)
+
+
 def test_blocks_are_averaged():
     grey = np.array([[0, 1, 10, 10], [2, 4, 10, 13]], np.uint8)
     assert sem_tiles.area_mean(grey, 2).tolist() == [[1.75, 10.75]]
@@ -47,7 +51,7 @@ def test_blocks_are_averaged():
 def test_the_bar_is_cut_before_the_image_is_reduced(folder):
     image = opened(folder, crop_bottom=7, reduce=3, tile_px=14)[2]
     assert image.shape == (14, 21)  # (50 - 7) // 3, 64 // 3
-    reduced = image.reduced(image.read())
+    reduced = np.concatenate([image.reduced(band) for band in image.read()])
     assert reduced.shape == (14, 21)
     assert reduced[13, 20] == pytest.approx(GREY[2, 39:42, 60:63].mean())
 
@@ -67,7 +71,7 @@ def test_a_pattern_that_matches_nothing_is_refused(folder):
 def test_a_real_data_bar_is_cut_by_its_metadata_and_suspected_without():
     cut = sem_tiles.open_images(str(FEI), crop_bottom="metadata", reduce=1, tile_px=1024)[0]
     assert cut.shape == (1024, 1536)
-    assert sem_tiles.suspected_bar_rows(cut.read()) == 0
+    assert sem_tiles.suspected_bar_rows(*cut.read()) == 0
     assert sem_tiles.suspected_bar_rows(open_scan(FEI).slice_at(0)) == 79
 
 
@@ -77,7 +81,7 @@ def test_a_suspected_bar_is_only_a_warning(folder, caplog):
     with_bar[-6:-3, 5:20] = 255
     save(folder, "place_0.tif", with_bar)
     with caplog.at_level(logging.WARNING, logger="sem2ct"):
-        sem_tiles.pooled_window(opened(folder), (0, 100), progress=quiet())
+        window_of(opened(folder), (0, 100))
     assert len(caplog.records) == 1
     assert "place_0.tif: the last 10 rows" in caplog.text
     assert "sem_crop_bottom=10" in caplog.text
@@ -131,61 +135,68 @@ def test_a_single_image_is_kept_for_training(folder):
 
 def test_the_window_comes_from_all_training_pixels_together(folder):
     images = opened(folder, crop_bottom=5)
-    window = sem_tiles.pooled_window(images[:3], (2, 95), progress=quiet())
+    window = window_of(images[:3], (2, 95))
     expected = np.percentile(GREY[:3, :45], (2, 95))
     assert (window.low, window.high) == tuple(expected)
+
+
+def test_what_was_read_for_the_window_is_handed_on(folder):
+    seen = {}
+    images = opened(folder, crop_bottom=5, reduce=3, tile_px=15)
+    window_of(images[1:3], (0, 100), seen=seen.__setitem__)
+    assert list(seen) == images[1:3]
+    expected = GREY[2, :45, :63].reshape(15, 3, 21, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(seen[images[2]], expected, rtol=1e-6)
 
 
 def test_a_constant_image_is_refused_by_name(folder):
     save(folder, "place_1.tif", np.full((50, 64), 9, np.uint8))
     with pytest.raises(Refusal, match=r"sem=.*place_1\.tif: every pixel has the grey value 9"):
-        sem_tiles.pooled_window(opened(folder), (0, 100), progress=quiet())
+        window_of(opened(folder), (0, 100))
 
 
-def write(folder, images, *, reduce=1):
+def write(folder):
     return sem_tiles.write_tiles(
         folder,
-        images,
+        list(GREY),
+        sources=[{"path": f"place_{k}.tif"} for k in range(5)],
         window=Window(20, 240),
         pixel_um=0.5,
         tile_px=16,
         stride_px=10,
         shard_patches=7,
+        sem_flat_share=1.0,
+        encoding="npy",
         progress=quiet(),
     )
 
 
 def test_each_tile_is_the_piece_of_the_image_its_place_names(folder):
-    images = opened(folder)
     # Down 0, 10, 20, 30; across 0, 10, 20, 30, 40: 20 tiles of each image.
-    assert write(folder / "store", images) == 100
-    assert sem_tiles.count_tiles(images, tile_px=16, stride_px=10) == 100
+    assert write(folder / "store") == 100
+    assert sem_tiles.count_tiles(opened(folder), tile_px=16, stride_px=10) == 100
     store = Store(folder / "store")
     places = store.places()
     assert sorted(zip(places["y"], places["x"], strict=True))[:2] == [(0, 0)] * 2
     for k in (0, 6, 7, 55, 99):
         y, x = places["y"][k], places["x"][k]
-        piece = GREY[places["source"][k], y : y + 16, x : x + 16].astype(float)
-        np.testing.assert_allclose(store.tiles[k], (piece - 20) * 255 / 220, atol=0.501)
-    assert store.manifest["sources"][3]["path"].endswith("place_3.tif")
+        piece = GREY[places["source"][k], y : y + 16, x : x + 16]
+        np.testing.assert_array_equal(store.tiles[k], piece)
+    assert store.manifest["sources"][3]["path"] == "place_3.tif"
+    assert store.window == Window(20, 240)
 
 
-def test_images_are_read_once_and_whole_shards_not_at_all(folder, monkeypatch):
-    images = opened(folder)
-    reads = []
-    read = sem_tiles.SemImage.read
-    monkeypatch.setattr(
-        sem_tiles.SemImage, "read", lambda image: reads.append(image.scan.path.name) or read(image)
-    )
-    write(folder / "store", images)
-    assert reads == [f"place_{k}.tif" for k in range(5)]
-    reads.clear()
+def test_a_damaged_shard_is_made_again_and_whole_ones_are_left(folder):
+    write(folder / "store")
     shards = sorted((folder / "store").glob("*.npy"))
     before = [shard.read_bytes() for shard in shards]
-    shards[4].write_bytes(before[4][:-1])  # tiles 28 to 34, all of the second image
-    write(folder / "store", images)
-    assert reads == ["place_1.tif"]
+    times = [shard.stat().st_mtime_ns for shard in shards]
+    shards[4].write_bytes(before[4][:-1])
+    write(folder / "store")
     assert [shard.read_bytes() for shard in shards] == before
+    assert [
+        shard.stat().st_mtime_ns == time for shard, time in zip(shards, times, strict=True)
+    ] == [k != 4 for k in range(len(shards))]
 
 
 def test_the_sheet_is_reduced_to_fit_a_screen():

@@ -113,8 +113,8 @@ def test_a_changed_byte_is_found(tmp_path):
 def test_a_shard_cut_short_is_refused_when_opened(tmp_path):
     fill(tmp_path / "ct")
     shard = tmp_path / "ct/shard_00000.npy"
-    shard.write_bytes(shard.read_bytes()[:140])
-    with pytest.raises(Refusal, match=r"shard_00000\.npy: 140 bytes, but its patches need 144"):
+    shard.write_bytes(shard.read_bytes()[:140])  # of 4 patches of 36 pixels and a header of 128
+    with pytest.raises(Refusal, match=r"shard_00000\.npy: 140 bytes, but its patches need 272"):
         Store(tmp_path / "ct")
 
 

@@ -98,6 +98,35 @@ def test_a_run_means_its_newest_checkpoint_and_a_file_itself(tmp_path):
     assert checkpoint.find(earlier, setting="stylegan") == earlier
 
 
+def test_a_file_is_taken_as_it_is_whichever_is_asked_for(tmp_path):
+    path = checkpoint.save(tmp_path, 5, BAG, keep=1)
+    assert checkpoint.find(path, setting="stylegan", which="best") == path
+
+
+def test_the_best_of_a_run_that_judged_none_is_refused(tmp_path):
+    checkpoint.save(tmp_path / "checkpoints", 5, BAG, keep=2)
+    with pytest.raises(Refusal, match=r"stylegan=.*no checkpoint is recorded.*evaluate_every="):
+        checkpoint.find(tmp_path, setting="stylegan", which="best")
+
+
+def test_a_best_that_was_deleted_is_named(tmp_path):
+    best = {"file": "000000005.pt", "by": "distance", "value": 1.0}
+    checkpoint.save(tmp_path / "checkpoints", 5, BAG, keep=1, best=best)
+    checkpoint.save(tmp_path / "checkpoints", 6, BAG, keep=1, best=best)
+    assert names(tmp_path / "checkpoints") == ["000000005.pt", "000000006.pt", "best.json"]
+    (tmp_path / "checkpoints/000000005.pt").unlink()
+    with pytest.raises(Refusal, match=r"000000005\.pt, is not there any more; choose the latest"):
+        checkpoint.find(tmp_path, setting="stylegan", which="best")
+
+
+def test_a_record_of_the_best_that_cannot_be_read_is_none(tmp_path):
+    checkpoint.save(tmp_path / "checkpoints", 5, BAG, keep=1)
+    for content in ("{", "[1]", "{}"):
+        (tmp_path / "checkpoints/best.json").write_text(content)
+        with pytest.raises(Refusal, match="no checkpoint is recorded as the best"):
+            checkpoint.find(tmp_path, setting="stylegan", which="best")
+
+
 def test_a_run_without_checkpoints_names_the_setting_and_the_command(tmp_path):
     with pytest.raises(Refusal, match=r"cyclegan=.* holds no checkpoint.*train-cyclegan"):
         checkpoint.find(tmp_path, setting="cyclegan")

@@ -43,7 +43,30 @@ def test_bf16_is_used_where_it_is_asked_for():
     layer, rows = torch.nn.Linear(2, 2), torch.ones(1, 2)
     with device.autocast("bf16", torch.device("cpu")):
         assert layer(rows).dtype == torch.bfloat16
-    with device.autocast("float32", torch.device("cpu")):
-        assert layer(rows).dtype == torch.float32
+    for precision in ("float32", "tf32"):
+        with device.autocast(precision, torch.device("cpu")):
+            assert layer(rows).dtype == torch.float32
     with pytest.raises(Refusal, match="precision=fp8"):
         device.autocast("fp8", torch.device("cpu"))
+
+
+def test_mixed_is_float16_for_some_networks_on_a_gpu_and_bf16_for_all_else(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(torch, "autocast", lambda kind, dtype: (kind, dtype))
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert device.autocast("mixed", gpu, mixed="float16") == ("cuda", torch.float16)
+    assert device.autocast("mixed", gpu) == ("cuda", torch.bfloat16)
+    assert device.autocast("bf16", gpu, mixed="float16") == ("cuda", torch.bfloat16)
+    assert device.autocast("mixed", cpu, mixed="float16") == ("cpu", torch.bfloat16)
+
+
+def test_tf32_is_what_separates_it_from_float32_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
+    for precision, allowed in (("tf32", True), ("float32", False)):
+        device.autocast(precision, torch.device("cuda"))
+        assert torch.backends.cudnn.allow_tf32 is allowed
+
+
+def test_what_is_sent_arrives_unchanged():
+    values = torch.arange(24.0).view(4, 6)[1::2, ::3]
+    assert torch.equal(device.send(values, torch.device("cpu")), values)

@@ -1,10 +1,13 @@
 import json
+import zipfile
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 
 from sem2ct.config import ExtractSettings
+from sem2ct.data.frames import Frames
 from sem2ct.data.store import Store
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.run_folder import RunFolder
@@ -38,6 +41,7 @@ def settings_of(tmp_path):
             "sem_reduce": 1,
             "sem_crop_bottom": 0,
             "sem_window": (0, 100),
+            "sem_flat_share": 0.5,
             "validation_share": 0.25,
             "tile_px": 32,
             "stride_px": 16,
@@ -46,12 +50,16 @@ def settings_of(tmp_path):
             "ct_raw_dtype": "none",
             "ct_raw_byte_order": "little",
             "ct_raw_header_bytes": 0,
+            "ct_dataset": "only",
+            "ct_ready": False,
             "ct_pixel_um": 2.0,
             "ct_patches": 30,
             "ct_patch_px": 8,
             "ct_mask": "none",
             "ct_window": (1, 99),
             "shard_patches": 9,
+            "encoding": "npy",
+            "export": "none",
             "verify": False,
         }
         return ExtractSettings(**settings | changed)
@@ -95,6 +103,9 @@ def test_a_run_leaves_three_stores_two_pictures_and_its_facts(settings_of):
     assert (len(sem), len(validation), len(ct)) == (36, 12, 30)
     assert (sem.pixel_um, ct.pixel_um) == (0.5, 2.0)
     assert sem.window == validation.window
+    frames = Frames(folder.path / "sem_frames")
+    assert [len(frames.training), len(frames.validation)] == [3, 1]
+    assert (frames.window, frames.pixel_um) == (sem.window, sem.pixel_um)
     pictures = sorted(path.name for path in (folder.path / "previews").iterdir())
     assert pictures == ["ct_mask.png", "sem_tiles.png"]
 
@@ -112,6 +123,7 @@ def test_no_image_gives_tiles_to_both_training_and_validation(settings_of):
 def test_without_a_share_nothing_is_set_aside(settings_of):
     folder = run(settings_of(validation_share=0))
     assert not (folder.path / "sem_validation").exists()
+    assert not Frames(folder.path / "sem_frames").validation
     assert folder.facts()["tiles"] == 48
 
 
@@ -147,6 +159,12 @@ def test_verifying_reads_every_store_again(settings_of):
         with pytest.raises(Refusal, match=rf"{name}/shard_00000\.npy.*checksum"):
             extract.run(settings, folder)
         shard.write_bytes(before)
+    frame = folder.path / "sem_frames" / "frame_00003.npy"
+    before = frame.read_bytes()
+    frame.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    with pytest.raises(Refusal, match=r"sem_frames/frame_00003\.npy.*checksum"):
+        extract.run(settings, folder)
+    frame.write_bytes(before)
     (folder.path / "ct/manifest.json").unlink()
     with pytest.raises(Refusal, match="unfinished"):
         extract.run(settings, folder)
@@ -179,6 +197,8 @@ def test_an_estimate_counts_and_writes_nothing(settings_of, tmp_path):
     rows = extract.estimate(settings_of())
     assert rows["SEM tiles"] == "48 of 32 px at stride 16"
     assert rows["CT patches"] == "30 of 8 px"
+    # 48 tiles of 32 px, 30 patches of 8 px and four frames of 70 x 90, one byte a pixel.
+    assert rows["size"] == f"{(48 * 32**2 + 30 * 8**2 + 4 * 70 * 90) / 1e6:.1f} MB"
     assert not (tmp_path / "outputs").exists()
 
 
@@ -208,3 +228,25 @@ def test_a_full_disk_is_refused_before_anything_is_written(settings_of, monkeypa
     with pytest.raises(Refusal, match="extract needs"):
         extract.run(settings, folder)
     assert not list(folder.path.rglob("*.npy"))
+
+
+def test_published_archives_are_taken_as_they_are(settings_of, tmp_path):
+    tiles = DRAW.integers(0, 250, (5, 32, 32)).astype(np.uint8)
+    patches = DRAW.integers(3, 256, (40, 8, 8)).astype(np.uint8)
+    for name, images in (("LSK.zip", tiles), ("LR.zip", patches)):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for k, image in enumerate(images):
+                archive.writestr(f"00000/img{k:08d}.png", imagecodecs.png_encode(image))
+    given = {"sem": str(tmp_path / "LSK.zip"), "ct": str(tmp_path / "LR.zip"), "ct_ready": True}
+    kept = {"sem_window": "keep", "ct_window": "keep", "validation_share": 0}
+    settings = settings_of(**given, **kept, encoding="tiff", export="nvlabs_zip", verify=True)
+    folder = run(settings)
+    sem, ct = Store(folder.path / "sem"), Store(folder.path / "ct")
+    np.testing.assert_array_equal(sem.tiles[:], tiles)
+    chosen = ct.places()["z"]
+    assert len(set(chosen.tolist())) == 30
+    np.testing.assert_array_equal(ct.tiles[:], patches[chosen])
+    with zipfile.ZipFile(folder.path / "export/sem.zip") as archive:
+        assert archive.namelist()[4:] == ["00000/img00000004.png", "dataset.json"]
+    with pytest.raises(Refusal, match=r"ct_patches=41, but only 40 patches lie ready"):
+        extract.estimate(settings_of(**given, **kept, ct_patches=41))

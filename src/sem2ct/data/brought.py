@@ -6,8 +6,9 @@ is written.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sem2ct.data import scans, sem_tiles
+from sem2ct.data import pixel_size, ready, scans, sem_tiles
 from sem2ct.data.sem_tiles import SemImage
 from sem2ct.runtime.refusal import Refusal
 
@@ -27,6 +28,12 @@ class Brought:
     ct_um: float | None
     """Its voxel in micrometres, or None if not stated."""
 
+    @property
+    def pixels(self) -> int:
+        """Pixels of all SEM images as they are used: bytes of their frames."""
+        shapes = [image.shape for part in self.images.values() for image in part]
+        return sum(height * width for height, width in shapes)
+
 
 def open_brought(
     *,
@@ -42,6 +49,8 @@ def open_brought(
     ct_raw_dtype: str,
     ct_raw_byte_order: str,
     ct_raw_header_bytes: int,
+    ct_dataset: str,
+    ct_ready: bool,
     ct_pixel_um: float | str,
     ct_patch_px: int,
     scale: int,
@@ -60,22 +69,19 @@ def open_brought(
         sem, crop_bottom=sem_crop_bottom, reduce=sem_reduce, tile_px=tile_px
     )
     files = [image.scan for image in images]
-    sem_um = scans.pixel_um(files, sem_pixel_um, setting="sem_pixel_um")
+    sem_um = pixel_size.settle(files, sem_pixel_um, setting="sem_pixel_um")
     sem_um = sem_um * sem_reduce if sem_um is not None else None
-    scan = scans.open_scan(
-        ct,
-        raw_shape=ct_raw_shape,
-        raw_dtype=ct_raw_dtype,
-        raw_byte_order=ct_raw_byte_order,
-        raw_header_bytes=ct_raw_header_bytes,
-    )
-    if min(scan.shape[1:]) < ct_patch_px:
-        raise Refusal(
-            f"ct={ct}: slices of {scan.shape[1]}x{scan.shape[2]} are smaller than a patch of"
-            f" ct_patch_px={ct_patch_px}; choose another scan or lower ct_patch_px"
-        )
-    ct_um = scans.pixel_um([scan], ct_pixel_um, setting="ct_pixel_um")
-    scans.refuse_unmatched(sem_um, ct_um, scale=scale)
+    file: dict[str, Any] = {
+        "raw_shape": ct_raw_shape,
+        "raw_dtype": ct_raw_dtype,
+        "raw_byte_order": ct_raw_byte_order,
+        "raw_header_bytes": ct_raw_header_bytes,
+        "dataset": ct_dataset,
+    }
+    scan = ready.open_patches(ct, ct_patch_px) if ct_ready else scans.open_scan(ct, **file)
+    _refuse_small(scan, ct_patch_px)
+    ct_um = pixel_size.settle([scan], ct_pixel_um, setting="ct_pixel_um")
+    pixel_size.refuse_unmatched(sem_um, ct_um, scale=scale)
     training, validation = sem_tiles.split(images, share=validation_share, seed=seed)
     parts = {"sem": training} | ({"sem_validation": validation} if validation else {})
     tiles = {
@@ -83,3 +89,12 @@ def open_brought(
         for name, part in parts.items()
     }
     return Brought(parts, tiles, sem_um, scan, ct_um)
+
+
+def _refuse_small(scan: scans.Scan, patch_px: int) -> None:
+    _, height, width = scan.shape
+    if min(height, width) < patch_px:
+        raise Refusal(
+            f"ct={scan.path}: slices of {height}x{width} are smaller than a patch of"
+            f" ct_patch_px={patch_px}; choose another scan or lower ct_patch_px"
+        )

@@ -4,7 +4,6 @@ Patches lie wholly inside the field of view and share no voxel.  The volume is r
 slice by slice; memory holds a slice and a shard, whatever the volume's size.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +14,21 @@ from tqdm import tqdm
 
 from sem2ct.data import scans, tiling
 from sem2ct.data.intensity import (
+    Percentiles,
     Window,
     choose_window,
     field_of_view,
+    is_field_of_view,
     refuse_not_finite,
     refuse_unusable,
 )
-from sem2ct.data.store import StoreWriter
+from sem2ct.data.store import Encoding, StoreWriter
 from sem2ct.runtime.refusal import Refusal
+from sem2ct.runtime.seeding import numpy_generator
 
 _POOLED_SLICES = 32
 _POOLED_VOXELS = 8_000_000
+_KEPT_MASK_BYTES = 2**26
 
 
 class Field:
@@ -50,28 +53,50 @@ class Field:
         self._file = None if ct_mask in ("found", "none") else _open_mask(scan, ct_mask)
         self._progress = progress
         self._latest: tuple[int, NDArray[np.bool_]] | None = None
+        self._kept: dict[int, NDArray[np.bool_]] = {}
+        self._kept_bytes = 0
         self._shares: dict[int, float] = {}
 
     def __getitem__(self, z: int) -> NDArray[np.bool_]:
-        """(H, W), True inside, of slice z."""
+        """(H, W), True inside, of slice z; the same array as before if nothing differs."""
+        if z in self._kept:
+            return self._kept[z]
         if self._latest is None or self._latest[0] != z:
-            self._latest = z, self._slice(z)
+            self._latest = z, self._compared(z)
             if self._progress is not None and z not in self._shares:
                 self._progress.update()
-            self._shares[z] = float(self._latest[1].mean())
         return self._latest[1]
+
+    def _compared(self, z: int) -> NDArray[np.bool_]:
+        """Masks of neighbouring slices are mostly one; then it is held, and counted, once."""
+        before = self._latest
+        inside = self._slice(z, before[1] if before else None)
+        if before is not None and (inside is before[1] or np.array_equal(inside, before[1])):
+            inside = before[1]
+            self._shares[z] = self._shares[before[0]]
+        else:
+            self._shares[z] = float(inside.mean())
+            self._kept_bytes += inside.nbytes
+        if self._kept_bytes <= _KEPT_MASK_BYTES:
+            self._kept[z] = inside
+        return inside
 
     @property
     def share(self) -> float:
         """Share of voxels inside, over the slices asked for so far."""
         return float(np.mean(list(self._shares.values())))
 
-    def _slice(self, z: int) -> NDArray[np.bool_]:
+    def _slice(self, z: int, before: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
         if self._file is not None:
+            if before is not None and self._file.shape[0] == 1:
+                return before
             return self._file.slice_at(z if self._file.shape[0] > 1 else 0) != 0
         if self._kind == "none":
-            return np.ones(self.shape[1:], dtype=np.bool_)
-        return field_of_view(self._scan.slice_at(z))
+            return before if before is not None else np.ones(self.shape[1:], dtype=np.bool_)
+        grey = self._scan.slice_at(z)
+        if before is not None and is_field_of_view(before, grey):
+            return before
+        return field_of_view(grey)
 
 
 def _open_mask(scan: scans.Scan, ct_mask: str) -> scans.Scan:
@@ -85,13 +110,13 @@ def _open_mask(scan: scans.Scan, ct_mask: str) -> scans.Scan:
     return mask
 
 
-def pooled_window(scan: scans.Scan, field: Field, percentiles: Sequence[float]) -> Window:
+def pooled_window(scan: scans.Scan, field: Field, percentiles: Percentiles) -> Window:
     """Chooses the grey window from voxels inside the field of view.
 
     Args:
         scan: The micro-CT scan.
         field: Its mask.
-        percentiles: The low and the high one.
+        percentiles: The low and the high one, or keep.
 
     Returns:
         The window, from at most 32 slices spread over the scan.
@@ -139,9 +164,10 @@ def plan_patches(
     scan: scans.Scan,
     *,
     ct_mask: str,
-    ct_window: Sequence[float],
+    ct_window: Percentiles,
     ct_patches: int,
     ct_patch_px: int,
+    ct_ready: bool = False,
     seed: int,
     progress: tqdm,
 ) -> Planned:
@@ -150,9 +176,10 @@ def plan_patches(
     Args:
         scan: The micro-CT scan.
         ct_mask: found, none, or an image file.
-        ct_window: Percentiles of the voxels inside the mask.
+        ct_window: Percentiles of the voxels inside the mask, or keep.
         ct_patches: Number of patches.
         ct_patch_px: Side of a patch.
+        ct_ready: The slices are patches already, each taken whole.
         seed: Start of the random stream.
         progress: Advances by one per slice.
 
@@ -165,8 +192,22 @@ def plan_patches(
     """
     field = Field(scan, ct_mask, progress=progress)
     window = pooled_window(scan, field, ct_window)
-    places = tiling.scatter(field, patch_px=ct_patch_px, n=ct_patches, seed=seed)
+    if ct_ready:
+        places = _chosen(scan.shape[0], ct_patches, seed)
+    else:
+        places = tiling.scatter(field, patch_px=ct_patch_px, n=ct_patches, seed=seed)
     return Planned(scan, field, window, places, ct_patch_px)
+
+
+def _chosen(most: int, n: int, seed: int) -> NDArray[np.int64]:
+    """Whole slices, drawn without repetition, in their order."""
+    if n > most:
+        raise Refusal(
+            f"ct_patches={n}, but only {most} patches lie ready; the largest possible is"
+            f" ct_patches={most}"
+        )
+    chosen = numpy_generator(seed, "ready").choice(most, size=n, replace=False)
+    return np.column_stack([np.sort(chosen), np.zeros((n, 2), dtype=np.int64)])
 
 
 def write_patches(
@@ -175,6 +216,7 @@ def write_patches(
     *,
     pixel_um: float | None,
     shard_patches: int,
+    encoding: Encoding = "npy",
     progress: tqdm,
 ) -> None:
     """Cuts patches and writes them as a store; whole shards are skipped.
@@ -184,6 +226,7 @@ def write_patches(
         planned: What to cut.
         pixel_um: Voxel size, or None.
         shard_patches: Patches in one file.
+        encoding: npy or tiff.
         progress: Advances by one per patch.
 
     Raises:
@@ -204,6 +247,7 @@ def write_patches(
         shard_patches=shard_patches,
         sources=[source],
         facts={"field_of_view": planned.field.share},
+        encoding=encoding,
     )
     for k, first in enumerate(range(0, len(places), shard_patches)):
         here = places[first : first + shard_patches]

@@ -37,6 +37,56 @@ def turn(patch: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]:
     return np.rot90(mirrored, symmetry // 2)
 
 
+def count_symmetries(symmetries: str) -> int:
+    """Counts the symmetries that `turn` may apply.
+
+    Args:
+        symmetries: none, mirror or dihedral.
+
+    Returns:
+        1, 2 or 8.
+
+    Raises:
+        Refusal: If they are none of these.
+    """
+    if symmetries not in _COUNT:
+        raise Refusal(f"symmetries={symmetries}; allowed are {', '.join(_COUNT)}")
+    return _COUNT[symmetries]
+
+
+def numbers_of(first: int, count: int, rank: int, world_size: int) -> NDArray[np.int64]:
+    """Which images of a batch a process takes.
+
+    Args:
+        first: Images shown before this batch, over all processes.
+        count: Images in the whole batch; a multiple of `world_size`.
+        rank: The process, from 0.
+        world_size: Number of processes.
+
+    Returns:
+        (count / world_size,) places in the sequence of all images ever shown.
+    """
+    assert count % world_size == 0
+    return np.arange(first + rank, first + count, world_size, dtype=np.int64)
+
+
+def network_batch(tiles: NDArray[np.uint8]) -> Tensor:
+    """Turns stored greys into a batch for a network.
+
+    Args:
+        tiles: (n, H, W) uint8.
+
+    Returns:
+        (n, 1, H, W) float32 in [-1, 1].
+    """
+    # Not by torch: this runs in a second thread, and torch would start threads of its own
+    # for it, more than there are cores; the training beside it then ran at 0.6 of its speed.
+    grey = tiles.astype(np.float32)
+    grey /= np.float32(127.5)
+    grey -= np.float32(1)
+    return torch.from_numpy(grey)[:, None]
+
+
 class Patches:
     """Batches of one store, ready for a network."""
 
@@ -53,10 +103,8 @@ class Patches:
         Raises:
             Refusal: If the symmetries are none of these.
         """
-        if symmetries not in _COUNT:
-            raise Refusal(f"symmetries={symmetries}; allowed are {', '.join(_COUNT)}")
+        self._symmetries = count_symmetries(symmetries)
         self.store = store
-        self._symmetries = _COUNT[symmetries]
         self._seed = mix(seed, store.domain)
 
     def batch(self, first: int, count: int, *, rank: int, world_size: int) -> Tensor:
@@ -72,18 +120,12 @@ class Patches:
         Returns:
             (count / world_size, 1, H, W) float32 in [-1, 1].
         """
-        assert count % world_size == 0
-        positions = np.arange(first + rank, first + count, world_size, dtype=np.int64)
+        positions = numbers_of(first, count, rank, world_size)
         patches = self.store.tiles[order(len(self.store), positions, seed=self._seed)]
         if self._symmetries > 1:
             for row, position in enumerate(positions):
                 patches[row] = turn(patches[row].copy(), self._draw(int(position)))
-        # Not by torch: this runs in a second thread, and torch would start threads of its own
-        # for it, more than there are cores; the training beside it then ran at 0.6 of its speed.
-        grey = patches.astype(np.float32)
-        grey /= np.float32(127.5)
-        grey -= np.float32(1)
-        return torch.from_numpy(grey)[:, None]
+        return network_batch(patches)
 
     def pictures(self, n: int) -> NDArray[np.uint8]:
         """Gives the same few patches whenever asked, to look at.

@@ -7,7 +7,7 @@ rock goes through the same window, so that equal greys stay equal.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from torch import Tensor
 
 from sem2ct.runtime.refusal import Refusal
 
+Percentiles = Sequence[float] | Literal["keep"]
 _LEAST_BACKGROUND_PX = 64
+_BAND_PIXELS = 2**18
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,17 @@ class Window:
         Returns:
             The same shape, uint8.
         """
-        # A table is ten times as fast as arithmetic, and gives the same numbers.
-        if grey.dtype in (np.uint8, np.uint16):
-            levels = np.arange(np.iinfo(grey.dtype).max + 1, dtype=np.float32)
-            return self._stretch(levels)[grey]
-        return self._stretch(grey.astype(np.float32))
-
-    def _stretch(self, grey: NDArray[np.float32]) -> NDArray[np.uint8]:
-        scaled = (grey - np.float32(self.low)) * np.float32(255 / (self.high - self.low))
-        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        stretched = np.empty(grey.shape, dtype=np.uint8)
+        # In bands that stay in the cache: three times as fast as a table of all grey levels.
+        rows, target = np.atleast_1d(grey), np.atleast_1d(stretched)
+        step = max(1, _BAND_PIXELS * len(rows) // max(rows.size, 1))
+        for first in range(0, len(rows), step):
+            scaled = rows[first : first + step].astype(np.float32)
+            scaled -= np.float32(self.low)
+            scaled *= np.float32(255 / (self.high - self.low))
+            np.rint(scaled, out=scaled)
+            target[first : first + step] = np.clip(scaled, 0, 255, out=scaled)
+        return stretched
 
     def as_dict(self) -> dict[str, float]:
         """Returns plain numbers for a manifest or a checkpoint."""
@@ -56,12 +60,13 @@ class Window:
         return cls(low=float(values["low"]), high=float(values["high"]))
 
 
-def choose_window(grey: NDArray[Any], percentiles: Sequence[float], *, what: str) -> Window:
+def choose_window(grey: NDArray[Any], percentiles: Percentiles, *, what: str) -> Window:
     """Chooses the window between two percentiles of pooled grey values.
 
     Args:
         grey: Raw grey values of everything pooled, any shape.
-        percentiles: The low and the high percentile, 0 to 100.
+        percentiles: The low and the high percentile, 0 to 100; or "keep": 8-bit greys stay
+            as they are.
         what: Name of the images as the user wrote it, for a refusal.
 
     Returns:
@@ -69,18 +74,39 @@ def choose_window(grey: NDArray[Any], percentiles: Sequence[float], *, what: str
 
     Raises:
         Refusal: If there are no values, a value is NaN or infinite, all values are
-            equal, or the two percentiles fall on the same grey level.
+            equal, the two percentiles fall on the same grey level, or greys beyond 255
+            shall be kept.
     """
     if grey.size == 0:
         raise Refusal(f"{what}: no pixels to choose a grey window from")
     refuse_unusable(grey, what=what)
-    low, high = (float(level) for level in np.percentile(grey, percentiles))
+    if isinstance(percentiles, str):
+        if grey.min() < 0 or grey.max() > 255:
+            raise Refusal(
+                f"{what}: grey values from {grey.min():g} to {grey.max():g} cannot be kept as they"
+                " are, a store holds 0 to 255; give two percentiles instead of keep"
+            )
+        return Window(low=0.0, high=255.0)
+    low, high = _levels(grey, percentiles)
     if low >= high:
         raise Refusal(
             f"{what}: percentiles {percentiles[0]:g} and {percentiles[1]:g} both lie at grey"
             f" {low:g}, so the window has no width; widen the percentiles (0 and 100 at most)"
         )
     return Window(low=low, high=high)
+
+
+def _levels(grey: NDArray[Any], percentiles: Sequence[float]) -> list[float]:
+    """As np.percentile; of integers by counting, which is several times as fast."""
+    if grey.dtype not in (np.uint8, np.uint16):
+        return [float(level) for level in np.percentile(grey, percentiles)]
+    up_to = np.cumsum(np.bincount(grey.ravel()))
+    levels = []
+    for percentile in percentiles:
+        place = percentile / 100 * (grey.size - 1)
+        below, above = np.searchsorted(up_to, (np.floor(place), np.ceil(place)), side="right")
+        levels.append(float(below + (above - below) * (place % 1)))
+    return levels
 
 
 def refuse_unusable(grey: NDArray[Any], *, what: str) -> None:
@@ -169,6 +195,32 @@ def field_of_view(grey: NDArray[Any]) -> NDArray[np.bool_]:
     if np.count_nonzero(background) < _LEAST_BACKGROUND_PX:
         return inside  # four equal corner pixels by chance
     return np.asarray(~background)
+
+
+def is_field_of_view(inside: NDArray[np.bool_], grey: NDArray[Any]) -> bool:
+    """Says whether `field_of_view(grey)` is this mask; never wrongly yes, and far quicker.
+
+    Background is what hangs together with a corner; a mask found in a neighbouring slice is
+    that here too if all outside it has the corners' value and nothing along its edge has.
+
+    Args:
+        inside: (H, W), what `field_of_view` found in another slice.
+        grey: (H, W), raw grey values.
+
+    Returns:
+        True if it is known to be so.
+    """
+    if inside[[0, 0, -1, -1], [0, -1, 0, -1]].any():
+        return False
+    same = grey == grey[0, 0]
+    if not (same | inside).all():
+        return False
+    # An edge: two neighbours, one of them inside, and both of the background's value.
+    for axis in (0, 1):
+        one, other = (np.moveaxis(a, axis, 0) for a in (inside, same))
+        if np.any((one[1:] != one[:-1]) & other[1:] & other[:-1]):
+            return False
+    return True
 
 
 def collapse_channels(image: NDArray[Any], *, what: str) -> NDArray[Any]:

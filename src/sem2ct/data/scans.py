@@ -1,31 +1,60 @@
 """What the microscopes gave: one way to open it, whatever the file.
 
-A scan is a stack of grey slices (z, y, x); a single image has one slice.  Nothing
-here reads a whole volume: a slice is read when it is asked for.
+A scan is a stack of grey slices (z, y, x); a single image has one slice.  Nothing here
+reads a whole volume: a window of a slice is read when it is asked for.
 """
 
-import re
-import struct
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from math import prod
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from sem2ct.data import tiff
-from sem2ct.data.intensity import collapse_channels
+from sem2ct.data import sequence
+from sem2ct.data.readers import (
+    archive,
+    dicom,
+    hdf5,
+    mrc,
+    netcdf,
+    nifti,
+    nrrd,
+    picture,
+    plain,
+    tiff,
+    zarr_group,
+    zeiss,
+)
+from sem2ct.data.readers.stack import (
+    ReadWindow,
+    Spacing,
+    Stack,
+    checked,
+    middle_of,
+    suspected_byte_order,
+)
 from sem2ct.runtime.refusal import Refusal
 
-_TIFF = (".tif", ".tiff", ".btf", ".tf8")
-_PNG = (".png",)
+LOGGER = logging.getLogger(__name__)
 _RAW = (".raw", ".bin", ".vol", ".img", ".dat")
-_IMAGES = _TIFF + _PNG
-_SAME_SIZE = 0.01
+_DATASETS = {
+    (".h5", ".hdf5", ".hdf", ".he5", ".nxs", ".nx"): hdf5.open_stack,
+    (".nc", ".nc4", ".cdf"): netcdf.open_stack,
+    (".zarr",): zarr_group.open_stack,
+}
+_PLAIN = {
+    (".nrrd", ".nhdr"): nrrd.open_stack,
+    (".nii", ".nii.gz"): nifti.open_stack,
+    (".mrc", ".mrcs", ".map", ".rec", ".st"): mrc.open_stack,
+    (".txm", ".txrm"): zeiss.open_stack,
+    picture.TIFF_SUFFIXES: tiff.open_stack,
+}
+_DICOM = (".dcm", ".dicom", ".ima")
+_BLOCKS = (".nc", ".nc4")
 
 
 @dataclass(frozen=True)
@@ -44,6 +73,27 @@ class Scan:
     """Rows at the bottom that the file says are a data bar."""
     slice_at: Callable[[int], NDArray[Any]] = field(repr=False)
     """Reads the whole slice z, (H, W)."""
+    spacing_um: Spacing | None = None
+    """Distance of voxels along (z, y, x) as stated, NaN where not, in micrometres."""
+    read_window: ReadWindow | None = field(default=None, repr=False)
+    """Reads rows and columns of a slice without the rest of it, where the file can."""
+    whole_only: bool = False
+    """Any window costs as much time and memory as the whole slice."""
+
+    def window(self, z: int, rows: slice, columns: slice) -> NDArray[Any]:
+        """Reads a part of a slice; no more than it, where the file allows.
+
+        Args:
+            z: The slice.
+            rows: Without a step.
+            columns: Without a step.
+
+        Returns:
+            (rows, columns), grey values as they are in the file.
+        """
+        if self.read_window is None:
+            return self.slice_at(z)[rows, columns]
+        return self.read_window(z, rows, columns)
 
     def read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
         """Reads a box.
@@ -58,21 +108,22 @@ class Scan:
         """
         chosen = range(*z.indices(self.shape[0]))
         assert chosen, "no slices"
-        return np.stack([self.slice_at(number)[y, x] for number in chosen])
+        return np.stack([self.window(number, y, x) for number in chosen])
 
 
 def find(patterns: str | Sequence[str], *, setting: str) -> list[Path]:
-    """Finds image files.
+    """Finds the files of scans.
 
     Args:
-        patterns: Files, folders (all TIFF and PNG files in them) or globs.
+        patterns: Files, folders (all pictures in them; else all blocks or DICOM slices;
+            of a Zarr folder every file) or globs.
         setting: Name of the setting they come from, for a refusal.
 
     Returns:
         The files, without repetition; within a pattern in natural order (2 before 10).
 
     Raises:
-        Refusal: If a file is missing, or a folder or glob holds no image.
+        Refusal: If a file is missing, or a folder or glob holds no scan.
     """
     found: dict[Path, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
@@ -82,11 +133,37 @@ def find(patterns: str | Sequence[str], *, setting: str) -> list[Path]:
     return list(found)
 
 
+def images(patterns: str | Sequence[str], *, setting: str) -> list[Path]:
+    """Finds single images, also those inside archives.
+
+    Args:
+        patterns: As for `find`.
+        setting: Name of the setting they come from, for a refusal.
+
+    Returns:
+        What `open_scan` takes, one path per image; in an archive they are named as if
+        the archive were a folder, in the order they lie there.
+
+    Raises:
+        Refusal: As `find`; or if an archive is damaged or dangerous.
+    """
+    found: list[Path] = []
+    for path in find(patterns, setting=setting):
+        if archive.is_archive(path):
+            members = archive.opened(path, what=f"{setting}={path}").members
+            found += [path / name for name in members]
+        else:
+            found.append(path)
+    return found
+
+
 def _find_one(pattern: str, what: str) -> list[Path]:
     path = Path(pattern).expanduser()
     if path.is_file():
         return [path]
     if path.is_dir():
+        if path.suffix.lower() == ".zarr":
+            return sorted(file for file in path.rglob("*") if file.is_file())
         inside, where = list(path.iterdir()), "folder"
     elif any(sign in pattern for sign in "*?["):
         anchor = Path(path.anchor or ".")
@@ -94,19 +171,22 @@ def _find_one(pattern: str, what: str) -> list[Path]:
         inside, where = list(anchor.glob(str(relative))), "glob"
     else:
         raise Refusal(f"{what}: no such file or folder; write a file, a folder or a glob")
-    images = [file for file in inside if file.suffix.lower() in _IMAGES and file.is_file()]
-    images = [file for file in images if not file.name.startswith(".")]
-    if not images:
+    inside = [file for file in inside if file.is_file() and not file.name.startswith(".")]
+    for chosen in (picture.SUFFIXES, _BLOCKS, _DICOM):
+        files = [file for file in inside if file.suffix.lower() in chosen]
+        if files:
+            return sorted(files, key=_natural)
+    series = [file for file in inside if not file.suffix and dicom.is_dicom(file)]
+    if not series:
         raise Refusal(
-            f"{what}: the {where} holds no image; looked for {', '.join(_IMAGES)}"
-            f" among {len(inside)} files"
+            f"{what}: the {where} holds no image; looked for {', '.join(picture.SUFFIXES)},"
+            f" NetCDF blocks and DICOM slices among {len(inside)} files"
         )
-    return sorted(images, key=_natural)
+    return sorted(series, key=_natural)
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    parts = re.split(r"(\d+)", str(path))
-    return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in parts]
+    return sequence.natural(str(path))
 
 
 def open_scan(
@@ -116,160 +196,159 @@ def open_scan(
     raw_dtype: str | None = None,
     raw_byte_order: str = "little",
     raw_header_bytes: int = 0,
+    dataset: str = "only",
     setting: str = "ct",
 ) -> Scan:
-    """Opens a scan: TIFF stack, PNG, folder or glob of slices, or RAW.
+    """Opens a scan of any kind that can be read.
 
     Args:
-        path: A file, folder or glob.
+        path: A file, folder, glob, archive, or a picture inside an archive.
         raw_shape: (z, y, x) of a RAW file; None or "none" for any other.
         raw_dtype: Type of its grey values; None or "none" for any other.
         raw_byte_order: little or big.
         raw_header_bytes: Bytes before its first grey value.
+        dataset: Which dataset of an HDF5, NetCDF or Zarr file is the scan; "only" takes
+            the only one that can be.
         setting: Name of the setting that holds the path, for a refusal.
 
     Returns:
-        The scan; headers were read, no pixels.
+        The scan; headers were read, of pixels no more than one window.
 
     Raises:
-        Refusal: If the file is missing, cut short or of an unknown kind, a RAW file's
-            size does not match, or slices differ in shape or type.
+        Refusal: If the file is missing, cut short or of an unknown kind, its reader is not
+            installed, a RAW file's size does not match, or slices differ or are missing.
     """
     raw = raw_shape not in (None, "none")
-    if Path(path).suffix.lower() in _RAW or raw:
+    path = Path(path).expanduser()
+    what = f"{setting}={path}"
+    if path.suffix.lower() in _RAW or raw:
         _refuse_half_stated_raw(path, raw, raw_dtype, setting)
         assert raw_shape is not None
         assert not isinstance(raw_shape, str)
         dtype = np.dtype(raw_dtype).newbyteorder("<" if raw_byte_order == "little" else ">")
-        return _open_raw(Path(path), tuple(raw_shape), dtype, raw_header_bytes, setting)
-    files = find(str(path), setting=setting)
-    if len(files) == 1:
-        return _open_file(files[0], f"{setting}={files[0]}")
-    return _open_slices(Path(path), files, setting)
-
-
-def pixel_um(scans: Sequence[Scan], given: float | str, *, setting: str) -> float | None:
-    """Settles the pixel size of scans that are used together.
-
-    Args:
-        scans: The scans, one or more.
-        given: Micrometres, "metadata" (what the files state), or "unstated".
-        setting: Name of the setting it was given as.
-
-    Returns:
-        Micrometres, or None for "unstated".
-
-    Raises:
-        Refusal: With "metadata", if a file states no size or two differ by over 1 %.
-    """
-    if not isinstance(given, str):
-        return float(given)
-    if given == "unstated":
-        return None
-    for scan in scans:
-        if scan.pixel_um is None:
-            raise Refusal(
-                f"{setting}=metadata, but {scan.path} states no pixel size; set"
-                f" {setting}=<micrometres> or {setting}=unstated"
-            )
-    sizes = {scan.path: scan.pixel_um for scan in scans if scan.pixel_um is not None}
-    (first, size), *others = sizes.items()
-    for path, other in others:
-        if abs(other / size - 1) > _SAME_SIZE:
-            raise Refusal(
-                f"{setting}=metadata, but {path} states {other:g} um and {first} {size:g} um;"
-                " images of different magnification cannot be mixed"
-            )
-    return size
-
-
-def refuse_unmatched(sem_um: float | None, ct_um: float | None, *, scale: int) -> None:
-    """Refuses pixel sizes whose ratio is not the scale.
-
-    Args:
-        sem_um: SEM pixel after reduction in micrometres, or None if not stated.
-        ct_um: Micro-CT voxel in micrometres, or None if not stated.
-        scale: SEM pixels per micro-CT pixel.
-
-    Raises:
-        Refusal: If both are known and the ratio is off by more than 1 %.
-    """
-    if sem_um is None or ct_um is None:
-        return
-    ratio = ct_um / sem_um
-    if abs(ratio / scale - 1) > _SAME_SIZE:
-        raise Refusal(
-            f"scale={scale}, but a micro-CT voxel of {ct_um:g} um is {ratio:.4g} SEM pixels of"
-            f" {sem_um:g} um (after sem_reduce); change scale or sem_reduce so that they agree"
-            " within 1 %"
+        return _scan(
+            path, _open_raw(path, tuple(raw_shape), dtype, raw_header_bytes, setting), what
         )
+    holder = _holder(path)
+    if holder is not None and holder != path:
+        held = archive.opened(holder, what=f"{setting}={holder}")
+        name = path.relative_to(holder).as_posix()
+        return _scan(path, held.open_stack(name, what=what), what)
+    if path.suffix.lower() == ".zarr" and path.is_dir():
+        stack = zarr_group.open_stack(path, dataset=dataset, what=what, setting=setting)
+        return _scan(path, stack, what)
+    files = images(str(path), setting=setting) if holder else find(str(path), setting=setting)
+    return _scan(path if len(files) > 1 else files[0], _open(path, files, dataset, setting), what)
 
 
-def _open_file(path: Path, what: str) -> Scan:
-    suffix = path.suffix.lower()
-    if suffix in _PNG:
-        return _open_png(path, what)
-    if suffix not in _TIFF:
-        known = ", ".join(_IMAGES + _RAW)
-        raise Refusal(f"{what}: files of kind '{suffix}' cannot be read; allowed are {known}")
-    stack = tiff.open_stack(path, what=what)
-    return Scan(path, stack.shape, stack.dtype, stack.pixel_um, stack.data_bar_rows, stack.slice_at)
+def _holder(path: Path) -> Path | None:
+    """The archive that a path is, or that it points into."""
+    places = [place for place in (path, *path.parents) if archive.is_archive(place)]
+    return next((place for place in places if place.is_file()), None)
 
 
-def _open_png(path: Path, what: str) -> Scan:
-    with path.open("rb") as file:
-        head = file.read(26)
-    if len(head) < 26 or head[:8] != b"\x89PNG\r\n\x1a\n":
-        raise Refusal(f"{what}: not a PNG file; copy it again, or convert it")
-    width, height, bits = struct.unpack(">IIB", head[16:25])
-
-    def slice_at(z: int) -> NDArray[Any]:
-        assert z == 0
-        try:
-            image = imagecodecs.png_decode(path.read_bytes())
-        except Exception as error:  # the decoder's own exception class
-            raise Refusal(
-                f"{what}: the PNG file cannot be decoded ({error}); it was cut short or damaged:"
-                " copy it again"
-            ) from error
-        return collapse_channels(image, what=what)
-
-    dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
-    return Scan(path, (1, height, width), dtype, None, 0, slice_at)
+def _scan(path: Path, stack: Stack, what: str) -> Scan:
+    checked(stack, what=what)
+    size = stack.spacing_um[2] if stack.spacing_um else None
+    return Scan(
+        path,
+        stack.shape,
+        stack.dtype,
+        size,
+        stack.data_bar_rows,
+        stack.slice_at,
+        stack.spacing_um,
+        stack.read_window,
+        stack.whole_only,
+    )
 
 
-def _open_slices(path: Path, files: list[Path], setting: str) -> Scan:
-    first = _open_file(files[0], f"{setting}={files[0]}")
+def _open(path: Path, files: list[Path], dataset: str, setting: str) -> Stack:
+    what = f"{setting}={path}"
+    if files[0].suffix.lower() in _DICOM or (
+        not files[0].suffix and files[0].is_file() and dicom.is_dicom(files[0])
+    ):
+        return dicom.open_stack(files, what=what, setting=setting)
+    if len(files) == 1:
+        return _open_file(files[0], dataset, setting)
+    if files[0].suffix.lower() in _BLOCKS:
+        _refuse_gaps(files, what)
+        return netcdf.open_blocks(files, dataset=dataset, what=what, setting=setting)
+    return _open_slices(sorted(files, key=_natural), what, setting)
+
+
+def _open_file(path: Path, dataset: str, setting: str) -> Stack:
+    what, name = f"{setting}={path}", path.name.lower()
+    holder = _holder(path)
+    if holder is not None:
+        held = archive.opened(holder, what=f"{setting}={holder}")
+        return held.open_stack(path.relative_to(holder).as_posix(), what=what)
+    if name.endswith(picture.PNG_SUFFIXES):
+        return picture.open_png(picture.Content.of_file(path), what=what)
+    for endings, open_plain in _PLAIN.items():
+        if name.endswith(endings):
+            return open_plain(path, what=what)
+    for endings, open_dataset in _DATASETS.items():
+        if name.endswith(endings):
+            return open_dataset(path, dataset=dataset, what=what, setting=setting)
+    raise Refusal(
+        f"{what}: files of kind '{path.suffix.lower()}' cannot be read; allowed are"
+        f" {', '.join(readable())}"
+    )
+
+
+def readable() -> list[str]:
+    """The endings of all files that can be read."""
+    listed = [*picture.SUFFIXES, *_RAW, *_DICOM, *archive.ENDINGS]
+    for table in (_PLAIN, _DATASETS):
+        listed += [ending for endings in table for ending in endings if ending not in listed]
+    return listed
+
+
+def _open_slices(files: list[Path], what: str, setting: str) -> Stack:
+    _refuse_gaps(files, what)
+    first = _open_file(files[0], "only", setting)
     for file in files:
-        other = _open_file(file, f"{setting}={file}")
+        other = _open_file(file, "only", setting)
         if other.shape[0] != 1:
             raise Refusal(
-                f"{setting}={path}: {file.name} holds {other.shape[0]} slices, but in a folder of"
+                f"{what}: {file.name} holds {other.shape[0]} slices, but in a folder of"
                 " slices each file must hold one; name the one file that holds the stack"
             )
         if (other.shape, other.dtype) != (first.shape, first.dtype):
             raise Refusal(
-                f"{setting}={path}: {file.name} is {_size(other)}, but {files[0].name} is"
-                f" {_size(first)}; all slices of a stack must be alike"
+                f"{what}: {file.name} is {_size(other)}, but {files[0].name} is {_size(first)};"
+                " all slices of a stack must be alike"
             )
 
     @cache
-    def opened(z: int) -> Scan:
-        return _open_file(files[z], f"{setting}={files[z]}")
+    def opened(z: int) -> Stack:
+        return _open_file(files[z], "only", setting)
+
+    def read(z: int, rows: slice, columns: slice) -> NDArray[Any]:
+        return opened(z).read_window(0, rows, columns)
 
     shape = (len(files), *first.shape[1:])
-    return Scan(path, shape, first.dtype, first.pixel_um, 0, lambda z: opened(z).slice_at(0))
+    return Stack(shape, first.dtype, read, first.spacing_um)
 
 
-def _size(scan: Scan) -> str:
-    return f"{scan.shape[1]}x{scan.shape[2]} {scan.dtype}"
+def _size(stack: Stack) -> str:
+    return f"{stack.shape[1]}x{stack.shape[2]} {stack.dtype}"
 
 
-def _refuse_half_stated_raw(
-    path: str | Path, raw: bool, raw_dtype: str | None, setting: str
-) -> None:
+def _refuse_gaps(files: list[Path], what: str) -> None:
+    lost = sequence.missing([file.name for file in files])
+    if lost:
+        named = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+        raise Refusal(
+            f"{what}: slices are missing between {files[0].name} and {files[-1].name}: {named};"
+            " copy them too, or number the files without gaps if nothing is missing"
+        )
+
+
+def _refuse_half_stated_raw(path: Path, raw: bool, raw_dtype: str | None, setting: str) -> None:
     what = f"{setting}={path}"
-    if Path(path).suffix.lower() in _IMAGES or Path(path).is_dir():
+    if path.suffix.lower() in picture.SUFFIXES or path.is_dir():
         raise Refusal(f"{what} is no RAW file; set {setting}_raw_shape=none")
     if not raw:
         raise Refusal(
@@ -285,12 +364,12 @@ def _refuse_half_stated_raw(
 
 def _open_raw(
     path: Path, shape: tuple[int, ...], stored: np.dtype[Any], header_bytes: int, setting: str
-) -> Scan:
+) -> Stack:
     what = f"{setting}={path}"
     if not path.is_file():
         raise Refusal(f"{what}: no such file")
-    assert len(shape) == 3
-    needed = header_bytes + prod(shape) * stored.itemsize
+    z, y, x = shape
+    needed = header_bytes + z * y * x * stored.itemsize
     size = path.stat().st_size
     if size != needed:
         raise Refusal(
@@ -298,7 +377,15 @@ def _open_raw(
             f" {setting}_raw_shape={list(shape)} of {stored.name} make {needed}; correct the shape,"
             " the type or the header"
         )
-    volume = np.memmap(path, dtype=stored, mode="r", offset=header_bytes, shape=shape)
-    native = stored.newbyteorder("=")
-    z, y, x = shape
-    return Scan(path, (z, y, x), native, None, 0, lambda k: volume[k].astype(native))
+    window = plain.mapped(path, shape=(z, y, x), stored=stored, offset=header_bytes, what=what)
+    stack = Stack((z, y, x), stored.newbyteorder("="), window)
+    if suspected_byte_order(middle_of(stack)):
+        other = "big" if stored == stored.newbyteorder("<") else "little"
+        LOGGER.warning(
+            "%s: with swapped bytes neighbouring pixels are far more alike; if the preview is"
+            " noise, set %s_raw_byte_order=%s",
+            what,
+            setting,
+            other,
+        )
+    return stack

@@ -1,4 +1,4 @@
-"""SEM images into tiles: cropped, reduced, split by image, windowed, cut.
+"""SEM images into tiles: opened, cropped, reduced, split by image, cut.
 
 Training and validation are split by image, never by tile: neighbouring tiles share
 half their pixels.  The grey window comes from the training images alone.
@@ -6,8 +6,9 @@ half their pixels.  The grey window comes from the training images alone.
 
 import fnmatch
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sem2ct.data import scans, tiling
-from sem2ct.data.intensity import Window, choose_window, refuse_unusable
+from sem2ct.data import flat_regions, scans, tiling
+from sem2ct.data.intensity import (
+    Percentiles,
+    Window,
+    choose_window,
+    refuse_not_finite,
+    refuse_unusable,
+)
 from sem2ct.data.mosaic import mosaic
-from sem2ct.data.store import StoreWriter
+from sem2ct.data.store import Encoding, StoreWriter
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.seeding import numpy_generator
 
@@ -26,6 +33,7 @@ LOGGER = logging.getLogger(__name__)
 CropBottom = int | str | Mapping[str, int]
 _POOLED_PIXELS = 8_000_000
 _PREVIEW_COLUMNS = 6
+_BAND_PIXELS = 2**23
 
 
 @dataclass(frozen=True)
@@ -45,27 +53,40 @@ class SemImage:
         _, height, width = self.scan.shape
         return (height - self.bar_rows) // self.reduce, width // self.reduce
 
-    def read(self) -> NDArray[Any]:
-        """Reads the image without its data bar.
+    def read(self) -> Iterator[NDArray[Any]]:
+        """Reads the image without its data bar, in bands that fit into memory.
 
-        Returns:
-            (rows, columns) grey values of the file, not reduced yet.
+        Yields:
+            (rows, columns) grey values of the file, from top to bottom, not reduced yet;
+            the last band has the rows that make no whole block.
 
         Raises:
-            Refusal: If the image is constant or cannot be decoded.
+            Refusal: If the image is constant, holds NaN, or cannot be decoded.
         """
-        grey = self.scan.slice_at(0)[: self.scan.shape[1] - self.bar_rows]
-        refuse_unusable(grey, what=f"sem={self.scan.path}")
-        return grey
+        what = f"sem={self.scan.path}"
+        _, height, width = self.scan.shape
+        height -= self.bar_rows
+        bands = 1 if self.scan.whole_only else max(1, height * width // _BAND_PIXELS)
+        step = max(1, self.shape[0] // bands) * self.reduce
+        ends = [*range(step, self.shape[0] * self.reduce - step + 1, step), height]
+        darkest, brightest, first = [], [], 0
+        for end in ends:
+            grey = self.scan.window(0, slice(first, end), slice(None))
+            refuse_not_finite(grey, what=what)
+            darkest.append(grey.min())
+            brightest.append(grey.max())
+            first = end
+            yield grey
+        refuse_unusable(np.array([min(darkest), max(brightest)]), what=what)
 
-    def reduced(self, grey: NDArray[Any]) -> NDArray[Any]:
-        """Averages blocks of what `read` returned; incomplete ones at the edges are left out.
+    def reduced(self, band: NDArray[Any]) -> NDArray[Any]:
+        """Averages blocks of what `read` gave; incomplete ones at the edges are left out.
 
         Returns:
-            (H, W): float32 means, or the grey values themselves if nothing is reduced.
+            (h, W): float32 means, or the grey values themselves if nothing is reduced.
         """
-        height, width = (side * self.reduce for side in self.shape)
-        return area_mean(grey[:height, :width], self.reduce)
+        height, width = (side // self.reduce * self.reduce for side in band.shape)
+        return area_mean(band[:height, :width], self.reduce)
 
     def describe(self) -> dict[str, Any]:
         """Returns what the store's manifest says about the image."""
@@ -114,7 +135,7 @@ def open_images(
         Refusal: If a file is no single grey 8- or 16-bit image, the depths differ, a
             pattern matches no file, or an image is smaller than a tile.
     """
-    paths = scans.find(patterns, setting="sem")
+    paths = scans.images(patterns, setting="sem")
     rows = _bar_rows(paths, crop_bottom)
     images = []
     for path in paths:
@@ -203,14 +224,19 @@ def split(
 
 
 def pooled_window(
-    images: Sequence[SemImage], percentiles: Sequence[float], *, progress: tqdm
+    images: Sequence[SemImage],
+    percentiles: Percentiles,
+    *,
+    progress: tqdm,
+    seen: Callable[[SemImage, NDArray[Any]], object],
 ) -> Window:
     """Chooses the grey window from the pixels of all training images together.
 
     Args:
         images: Training images.
-        percentiles: The low and the high one.
+        percentiles: The low and the high one, or keep.
         progress: Advances by one per image.
+        seen: Given each image and each band of it, so that it need not be read again.
 
     Returns:
         The window; percentiles of an even sample where there are very many pixels.
@@ -221,17 +247,21 @@ def pooled_window(
     most = max(1, _POOLED_PIXELS // len(images))
     pooled = []
     for image in images:
-        whole = image.read()
-        _suggest_crop(image, whole)
-        grey = image.reduced(whole)
         # An odd step does not fall into step with the columns of a power-of-two width.
-        pooled.append(grey.ravel()[:: (grey.size // most) | 1])
+        step, first = (prod(image.shape) // most) | 1, 0
+        lowest = np.zeros((1, 1))
+        for lowest in image.read():
+            band = image.reduced(lowest)
+            pooled.append(band.ravel()[first::step].copy())
+            first = (first - band.size) % step
+            seen(image, band)
+        _suggest_crop(image, lowest)
         progress.update()
     return choose_window(np.concatenate(pooled), percentiles, what="sem")
 
 
-def _suggest_crop(image: SemImage, grey: NDArray[Any]) -> None:
-    rows = suspected_bar_rows(grey)
+def _suggest_crop(image: SemImage, lowest_band: NDArray[Any]) -> None:
+    rows = suspected_bar_rows(lowest_band)
     if rows:
         LOGGER.warning(
             "%s: the last %d rows look like a data bar; if they are, set sem_crop_bottom=%d",
@@ -265,11 +295,16 @@ def suspected_bar_rows(grey: NDArray[Any]) -> int:
 
 def count_tiles(images: Sequence[SemImage], *, tile_px: int, stride_px: int) -> int:
     """Counts the tiles that `write_tiles` will cut."""
-    return len(_places(images, tile_px, stride_px)["source"])
+    return len(_places([image.shape for image in images], tile_px, stride_px)["source"])
 
 
-def _places(images: Sequence[SemImage], tile_px: int, stride_px: int) -> dict[str, NDArray[Any]]:
-    grids = [tiling.grid(image.shape, tile_px=tile_px, stride_px=stride_px) for image in images]
+def _places(
+    shapes: Sequence[tuple[int, ...]], tile_px: int, stride_px: int
+) -> dict[str, NDArray[Any]]:
+    grids = [
+        tiling.grid((height, width), tile_px=tile_px, stride_px=stride_px)
+        for height, width in shapes
+    ]
     source = np.repeat(np.arange(len(grids)), [len(grid) for grid in grids])
     y, x = np.concatenate(grids).T
     return {"source": source, "z": np.zeros_like(source), "y": y, "x": x}
@@ -291,30 +326,44 @@ def draw_tiles(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def write_tiles(
     folder: Path,
-    images: Sequence[SemImage],
+    frames: Sequence[NDArray[np.uint8]],
     *,
+    sources: Sequence[Mapping[str, Any]],
     window: Window,
     pixel_um: float | None,
     tile_px: int,
     stride_px: int,
     shard_patches: int,
+    sem_flat_share: float = 1.0,
+    encoding: Encoding = "npy",
     progress: tqdm,
 ) -> int:
-    """Cuts images into tiles and writes them as a store; whole shards are skipped.
+    """Cuts prepared images into tiles and writes them as a store; whole shards are skipped.
 
     Args:
         folder: Where the store will lie.
-        images: What to cut.
-        window: Grey levels that become 0 and 255.
+        frames: (H, W) uint8 each: what to cut.
+        sources: `SemImage.describe` of each frame.
+        window: Raw grey levels that became 0 and 255.
         pixel_um: Pixel size after reduction, or None.
         tile_px: Side of a tile.
         stride_px: Step from one tile to the next.
         shard_patches: Tiles in one file.
+        sem_flat_share: Tiles of which more is flat are left out.
+        encoding: npy or tiff.
         progress: Advances by one per tile.
 
     Returns:
         Number of tiles.
+
+    Raises:
+        Refusal: If no tile is left.
     """
+    places = _places([frame.shape for frame in frames], tile_px, stride_px)
+    names = [source["path"] for source in sources]
+    kept, covered = flat_regions.leave_out(
+        frames, places, tile_px=tile_px, most=sem_flat_share, names=names
+    )
     writer = StoreWriter(
         folder,
         tile_px=tile_px,
@@ -322,24 +371,16 @@ def write_tiles(
         pixel_um=pixel_um,
         window=window,
         shard_patches=shard_patches,
-        sources=[image.describe() for image in images],
-        facts={"stride_px": stride_px},
+        sources=[{**source, **found} for source, found in zip(sources, covered, strict=True)],
+        facts={"stride_px": stride_px, "flat_share": sem_flat_share},
+        encoding=encoding,
     )
-    places = _places(images, tile_px, stride_px)
-    total = len(places["source"])
-    opened, grey = -1, np.zeros((0, 0), dtype=np.uint8)
+    total = len(kept["source"])
+    progress.update(len(places["source"]) - total)
     for k, first in enumerate(range(0, total, shard_patches)):
-        here = {name: column[first : first + shard_patches] for name, column in places.items()}
-        count = len(here["source"])
+        here = {name: column[first : first + shard_patches] for name, column in kept.items()}
         if not writer.has(k):
-            tiles = np.empty((count, tile_px, tile_px), dtype=np.uint8)
-            rows = zip(here["source"], here["y"], here["x"], strict=True)
-            for tile, (source, y, x) in zip(tiles, rows, strict=True):
-                if source != opened:  # tiles of one image follow one another
-                    image = images[source]
-                    opened, grey = source, window.to_uint8(image.reduced(image.read()))
-                tile[:] = grey[y : y + tile_px, x : x + tile_px]
-            writer.write_shard(k, tiles, here)
-        progress.update(count)
+            writer.write_shard(k, tiling.Cut(frames, here, tile_px), here)
+        progress.update(len(here["source"]))
     writer.finish()
     return total

@@ -1,28 +1,48 @@
-"""Patches on disk: memory-mapped shards and a manifest.
+"""Patches on disk: shards and a manifest.
 
-A store is a folder.  Each shard is an ordinary .npy file, written whole or not at
-all, with a journal beside it (checksum, and where each patch came from).  The
-manifest is written last: a folder without one is no store yet, and running the
-same command again skips every shard that verifies and makes the others.
+A store is a folder.  Each shard is an ordinary .npy file, memory-mapped (or, where
+space is short, a BigTIFF), written whole or not at all, with a journal beside it
+(checksum, and where each patch came from).  The manifest is written last: a folder
+without one is no store yet, and running the same command again skips every shard that
+verifies and makes the others.
 """
 
 import hashlib
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sem2ct.data import tiff_shards
 from sem2ct.data.intensity import Window
+from sem2ct.data.whole_files import write_bands, write_json
 from sem2ct.runtime.checkpoint import digest
 from sem2ct.runtime.refusal import Refusal
-from sem2ct.runtime.run_folder import writing
 
 Domain = Literal["sem", "ct"]
+Encoding = Literal["npy", "tiff"]
 _FORMAT = "sem2ct store 1"
+
+
+class Patches(Protocol):
+    """Patches of a shard, (m, H, W) uint8: an array, or what makes them one at a time."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(m, H, W)."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]:
+        """(H, W) uint8 each."""
+        ...
 
 
 class StoreWriter:
@@ -43,6 +63,7 @@ class StoreWriter:
         shard_patches: int,
         sources: Sequence[Mapping[str, Any]],
         facts: Mapping[str, Any],
+        encoding: Encoding = "npy",
     ) -> None:
         """Creates the folder; writes nothing into it yet.
 
@@ -55,14 +76,17 @@ class StoreWriter:
             shard_patches: Patches in each shard but the last.
             sources: What the patches came from; `places["source"]` counts in it.
             facts: Whatever else belongs in the manifest; plain values.
+            encoding: npy (memory-mapped, fastest) or tiff (two thirds of the size).
         """
         self.folder = folder
         self._shard_patches = shard_patches
+        self._suffix = tiff_shards.SUFFIX if encoding == "tiff" else ".npy"
         self._description: dict[str, Any] = {
             "format": _FORMAT,
             "domain": domain,
             "tile_px": tile_px,
             "dtype": "uint8",
+            "encoding": encoding,
             "pixel_um": pixel_um,
             "window": window.as_dict() if window else None,
             "shard_patches": shard_patches,
@@ -76,7 +100,7 @@ class StoreWriter:
     def has(self, k: int) -> bool:
         """Says whether shard k lies there whole, made from the same description."""
         journal = _journal(self.folder, k)
-        shard = _shard(self.folder, k)
+        shard = self._shard(k)
         return (
             journal is not None
             and journal["made_from"] == self._made_from
@@ -87,30 +111,39 @@ class StoreWriter:
     def write_shard(
         self,
         k: int,
-        patches: NDArray[np.uint8],
+        patches: Patches,
         places: Mapping[str, NDArray[np.integer]],
     ) -> None:
         """Writes one shard: complete under its name, or not at all.
 
         Args:
             k: Number of the shard, from 0.
-            patches: (m, H, W) uint8; m is `shard_patches` except in the last shard.
+            patches: (m, H, W) uint8, an array or made one at a time; m is `shard_patches`
+                except in the last shard.
             places: Where each patch came from: integer columns of length m, for
                 instance source, z, y, x, or seed.
         """
         tile_px = self._description["tile_px"]
         assert patches.dtype == np.uint8
         assert patches.shape[1:] == (tile_px, tile_px)
-        assert 0 < len(patches) <= self._shard_patches
-        assert all(len(column) == len(patches) for column in places.values())
-        checksum = _write_array(_shard(self.folder, k), patches)
+        count = patches.shape[0]
+        assert 0 < count <= self._shard_patches
+        assert all(len(column) == count for column in places.values())
+        packed: dict[str, Any] = {}
+        if self._suffix == tiff_shards.SUFFIX:
+            checksum, packed["pages"] = tiff_shards.write(self._shard(k), patches)
+        else:
+            whole = isinstance(patches, np.ndarray)
+            bands = [patches] if whole else patches
+            checksum = write_bands(self._shard(k), patches.shape, bands)
         journal = {
+            **packed,
             "made_from": self._made_from,
             "sha256": checksum,
-            "count": len(patches),
+            "count": count,
             "places": {name: np.asarray(column).tolist() for name, column in places.items()},
         }
-        _write_json(_journal_path(self.folder, k), journal)
+        write_json(_journal_path(self.folder, k), journal)
 
     def finish(self) -> Path:
         """Writes the manifest, from the journals of all shards.
@@ -125,25 +158,29 @@ class StoreWriter:
         journals = sorted(self.folder.glob("shard_*.json"))
         for k in range(len(journals)):
             journal = _journal(self.folder, k) or {"made_from": "nothing"}
-            whole = journal["made_from"] == self._made_from and _shard(self.folder, k).is_file()
+            whole = journal["made_from"] == self._made_from and self._shard(k).is_file()
             if not whole:
                 raise Refusal(
-                    f"store {self.folder}: {_shard(self.folder, k).name} is missing or from"
+                    f"store {self.folder}: {self._shard(k).name} is missing or from"
                     " another run; delete the folder and run the same command again"
                 )
             shards.append(
                 {
-                    "file": _shard(self.folder, k).name,
+                    "file": self._shard(k).name,
                     "sha256": journal["sha256"],
                     "count": journal["count"],
+                    "bytes": self._shard(k).stat().st_size,
                 }
             )
         assert shards, "a store without patches"
         assert all(shard["count"] == self._shard_patches for shard in shards[:-1])
         count = sum(shard["count"] for shard in shards)
         manifest = self.folder / "manifest.json"
-        _write_json(manifest, {**self._description, "count": count, "shards": shards})
+        write_json(manifest, {**self._description, "count": count, "shards": shards})
         return manifest
+
+    def _shard(self, k: int) -> Path:
+        return self.folder / f"shard_{k:05d}{self._suffix}"
 
 
 class Tiles:
@@ -163,7 +200,7 @@ class Tiles:
         self.shape = (count, px, px)
         self._shards = shards
         self._shard_patches = shard_patches
-        self._maps: dict[int, NDArray[np.uint8]] = {}
+        self._maps: dict[int, NDArray[np.uint8] | tiff_shards.Pages] = {}
 
     def __len__(self) -> int:
         """Number of patches."""
@@ -197,9 +234,16 @@ class Tiles:
             patches[place] = self._mapped(k)[row]
         return patches
 
-    def _mapped(self, k: int) -> NDArray[np.uint8]:
+    def _mapped(self, k: int) -> NDArray[np.uint8] | tiff_shards.Pages:
         if k not in self._maps:
-            self._maps[k] = np.load(self._shards[k], mmap_mode="r")
+            shard = self._shards[k]
+            if shard.suffix == tiff_shards.SUFFIX:
+                journal = _journal(shard.parent, k)
+                if journal is None:
+                    raise Refusal(f"{shard.with_suffix('.json')} is missing; make the store again")
+                self._maps[k] = tiff_shards.Pages(shard, journal["pages"], self.shape[1])
+            else:
+                self._maps[k] = np.load(shard, mmap_mode="r")
         return self._maps[k]
 
 
@@ -236,7 +280,8 @@ class Store:
         self.window = Window.from_dict(window) if window else None
         shards = self.manifest["shards"]
         for shard in shards:
-            self._refuse_short(shard["file"], shard["count"] * self.tile_px**2)
+            # Stores made before there were two encodings do not tell their bytes.
+            self._refuse_short(shard["file"], shard.get("bytes", shard["count"] * self.tile_px**2))
         self.tiles = Tiles(
             [self.folder / shard["file"] for shard in shards],
             shard_patches=self.manifest["shard_patches"],
@@ -320,10 +365,6 @@ class Store:
             )
 
 
-def _shard(folder: Path, k: int) -> Path:
-    return folder / f"shard_{k:05d}.npy"
-
-
 def _journal_path(folder: Path, k: int) -> Path:
     return folder / f"shard_{k:05d}.json"
 
@@ -331,21 +372,3 @@ def _journal_path(folder: Path, k: int) -> Path:
 def _journal(folder: Path, k: int) -> dict[str, Any] | None:
     path = _journal_path(folder, k)
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with writing(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=None) + "\n", encoding="utf-8")
-
-
-def _write_array(path: Path, array: NDArray[np.uint8]) -> str:
-    """Writes an .npy file and returns the sha256 of what was meant to be written."""
-    head = io.BytesIO()
-    array = np.ascontiguousarray(array)
-    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
-    checksum = hashlib.sha256(head.getvalue())
-    checksum.update(array.data)
-    with writing(path) as unfinished, unfinished.open("wb") as file:
-        file.write(head.getvalue())
-        file.write(array.data)
-    return checksum.hexdigest()

@@ -5,6 +5,7 @@ patches stand anywhere inside the field of view and never overlap.  The tiles of
 translation cover a slice exactly once with their cores, and read a halo around it.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.seeding import numpy_generator
 
 Box = tuple[int, int, int, int]
+_LARGE_BYTES = 2**27
 
 
 class Mask(Protocol):
@@ -93,15 +95,17 @@ def scatter(mask: Mask, *, patch_px: int, n: int, seed: int) -> NDArray[np.int64
             f" overlap; the largest possible is ct_patches={most}"
         )
     wanted = numpy_generator(seed, "slices").multivariate_hypergeometric(room, n)
-    places = [
-        _place(mask[int(z)], int(wanted[z]), counts[z], patch_px, int(z), seed)
-        for z in np.flatnonzero(wanted)
-    ]
+    places, before, fits = [], None, np.zeros((0, 0), dtype=np.bool_)
+    for z in np.flatnonzero(wanted).tolist():
+        inside = mask[z]
+        if before is None or not np.array_equal(inside, before):
+            before, fits = inside, _fits(inside, patch_px)
+        places.append(_place(fits, int(wanted[z]), counts[z], patch_px, z, seed))
     return np.concatenate(places)
 
 
 def _place(
-    inside: NDArray[np.bool_],
+    fits: NDArray[np.bool_],
     n: int,
     counts: NDArray[np.int64],
     px: int,
@@ -110,7 +114,6 @@ def _place(
 ) -> NDArray[np.int64]:
     draw = numpy_generator(seed, "places", z)
     offset = int(draw.choice(np.flatnonzero(counts >= n)))
-    fits = _fits(inside, px)
     spots = [
         (z, y, x)
         for y in range(offset, len(fits), px)
@@ -171,7 +174,7 @@ def _fits(inside: NDArray[np.bool_], px: int) -> NDArray[np.bool_]:
     if height < px or width < px:
         return np.zeros((0, 0), dtype=np.bool_)
     total = np.zeros((height + 1, width + 1), dtype=np.int64)
-    inside.cumsum(axis=0, dtype=np.int64).cumsum(axis=1, out=total[1:, 1:])
+    inside.cumsum(axis=0, dtype=np.int32).cumsum(axis=1, out=total[1:, 1:])
     area = total[px:, px:] - total[:-px, px:] - total[px:, :-px] + total[:-px, :-px]
     return area == px * px
 
@@ -230,3 +233,50 @@ def plan(shape: tuple[int, int], *, core_px: int, halo_px: int) -> list[Tile]:
             bottom, right = min(y1 + halo_px, height), min(x1 + halo_px, width)
             tiles.append(Tile(core=(y0, y1, x0, x1), read=(top, bottom, left, right)))
     return tiles
+
+
+class Cut:
+    """Tiles of a shard, cut one at a time: a thousand of 1024 px would be a gigabyte."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(
+        self,
+        frames: Sequence[NDArray[np.uint8]],
+        places: Mapping[str, NDArray[Any]],
+        tile_px: int,
+    ) -> None:
+        """Notes what to cut; reads nothing yet.
+
+        Args:
+            frames: (H, W) uint8 each.
+            places: Columns source (counts in `frames`), y and x of the tiles.
+            tile_px: Side of a tile.
+        """
+        self._frames, self._places = frames, places
+        self.shape = (len(places["source"]), tile_px, tile_px)
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """Cuts one tile after the other, (tile_px, tile_px)."""
+        px = self.shape[1]
+        columns = (self._places[name] for name in ("source", "y", "x"))
+        for source, y, x in zip(*columns, strict=True):
+            yield np.array(mapped_anew(self._frames[source])[y : y + px, x : x + px])
+
+
+def mapped_anew(array: NDArray[Any]) -> NDArray[Any]:
+    """Gives a memory-mapped array a mapping of its own.
+
+    Pages of a file that were touched stay in the memory of a process as long as the mapping
+    does; a mapping used for one window lets go of them.
+
+    Args:
+        array: Memory-mapped whole; a small one, or any other, is returned as it is.
+
+    Returns:
+        The same values.
+    """
+    if isinstance(array, np.memmap) and array.filename and array.nbytes > _LARGE_BYTES:
+        place = {"offset": array.offset, "shape": array.shape}
+        return np.memmap(array.filename, dtype=array.dtype, mode="r", **place)
+    return array

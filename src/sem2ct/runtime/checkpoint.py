@@ -4,9 +4,11 @@ They hold plain Python values and tensors only and are read that way, so that op
 a stranger's file cannot run code.
 """
 
+import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -15,9 +17,23 @@ from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.run_folder import writing
 
 SUFFIX = ".pt"
+BEST = "best.json"
+Which = Literal["latest", "best"]
 
 
-def save(folder: Path, images_seen: int, bag: dict[str, Any], *, keep: int) -> Path:
+def name(images_seen: int) -> str:
+    """Returns the name of a checkpoint's file."""
+    return f"{images_seen:09d}{SUFFIX}"
+
+
+def save(
+    folder: Path,
+    images_seen: int,
+    bag: dict[str, Any],
+    *,
+    keep: int,
+    best: Mapping[str, Any] | None = None,
+) -> Path:
     """Writes a checkpoint and removes the oldest beyond `keep`; only rank 0 does.
 
     Args:
@@ -25,6 +41,8 @@ def save(folder: Path, images_seen: int, bag: dict[str, Any], *, keep: int) -> P
         images_seen: Progress, which names the file and is added to the bag.
         bag: Plain values and tensors by name.
         keep: How many checkpoints stay.
+        best: Record of the best checkpoint so far ("file", and by what), which stays too;
+            None or empty where none is judged.
 
     Returns:
         Where the checkpoint lies.
@@ -32,15 +50,34 @@ def save(folder: Path, images_seen: int, bag: dict[str, Any], *, keep: int) -> P
     Raises:
         Refusal: If the disk is full or the folder cannot be written.
     """
-    path = folder / f"{images_seen:09d}{SUFFIX}"
+    path = folder / name(images_seen)
     if not distributed.is_main():
         return path
     folder.mkdir(parents=True, exist_ok=True)
     with writing(path) as unfinished:
         _write({"images_seen": images_seen, **bag}, unfinished)
+    record_best(folder, best or {})
     for old in _all(folder)[:-keep]:
-        old.unlink()
+        if not best or old.name != best["file"]:
+            old.unlink()
     return path
+
+
+def record_best(folder: Path, best: Mapping[str, Any]) -> None:
+    """Writes down which checkpoint is the best, where that has changed; only rank 0 does.
+
+    Args:
+        folder: Folder of checkpoints.
+        best: "file", and by what; if empty, an older record is removed.
+    """
+    path = folder / BEST
+    if not distributed.is_main():
+        return
+    if not best:
+        path.unlink(missing_ok=True)
+    elif _read_best(folder) != dict(best):
+        with writing(path) as unfinished:
+            unfinished.write_text(json.dumps(dict(best)) + "\n", encoding="utf-8")
 
 
 def newest(folder: Path) -> Path | None:
@@ -83,19 +120,20 @@ def load(path: Path) -> dict[str, Any]:
     return bag
 
 
-def find(run_or_file: Path, *, setting: str) -> Path:
+def find(run_or_file: Path, *, setting: str, which: Which = "latest") -> Path:
     """Finds the checkpoint that a setting means.
 
     Args:
-        run_or_file: A run folder, meaning its newest checkpoint, or one checkpoint.
+        run_or_file: A run folder, or one checkpoint, which is taken as it is.
         setting: Name of the setting, for the refusal; the command that makes such
             runs is train-<setting>.
+        which: Of a run folder the newest checkpoint, or the one recorded as the best.
 
     Returns:
         An existing checkpoint file.
 
     Raises:
-        Refusal: If there is none.
+        Refusal: If there is none, or the best is asked for and none is recorded.
     """
     if run_or_file.is_file():
         return run_or_file
@@ -110,7 +148,34 @@ def find(run_or_file: Path, *, setting: str) -> Path:
             f"{setting}={run_or_file} holds no checkpoint (checkpoints/*{SUFFIX}); run"
             f" `sem2ct train-{setting}` until it has saved one"
         )
+    return found if which == "latest" else _best(run_or_file, setting)
+
+
+def _best(run: Path, setting: str) -> Path:
+    """The checkpoint that the record of the best names."""
+    record = _read_best(run / "checkpoints")
+    if "file" not in record:
+        raise Refusal(
+            f"{setting}={run}: no checkpoint is recorded as the best (checkpoints/{BEST}); choose"
+            " the latest or name a file, or train with evaluate_every= so that checkpoints are"
+            " judged"
+        )
+    found = run / "checkpoints" / record["file"]
+    if not found.is_file():
+        raise Refusal(
+            f"{setting}={run}: the best checkpoint, {record['file']}, is not there any more;"
+            " choose the latest or name a file"
+        )
     return found
+
+
+def _read_best(folder: Path) -> dict[str, Any]:
+    """The record of the best checkpoint; empty if there is none that can be read."""
+    try:
+        record = json.loads((folder / BEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def digest(path: Path) -> str:

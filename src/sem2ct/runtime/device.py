@@ -6,11 +6,12 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from sem2ct.runtime import memory
 from sem2ct.runtime.refusal import Refusal
 
 
 def choose(name: str) -> torch.device:
-    """Picks this process's device.
+    """Picks this process's device; on a CPU the process then keeps the memory that it frees.
 
     Args:
         name: "auto" takes the GPU where there is one, "cpu", or "cuda".
@@ -23,6 +24,7 @@ def choose(name: str) -> torch.device:
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and count == 0):
+        memory.keep_freed()
         return torch.device("cpu")
     if name not in ("auto", "cuda"):
         raise Refusal(f"device={name} is not one of auto, cpu, cuda")
@@ -40,23 +42,41 @@ def choose(name: str) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copies values from the host without making it wait for what the device still does."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.contiguous().pin_memory()
+    return values.to(device, non_blocking=True)
+
+
+def autocast(
+    precision: str, device: torch.device, *, mixed: str = "bf16"
+) -> AbstractContextManager[object]:
     """Returns the context in which the networks run.
 
+    On a GPU float32 and tf32 also set, for the whole process and so for the derivatives
+    taken later, whether convolutions may round their inputs to 10 bits; matrix products,
+    which carry styles, geometry and penalties, never do.
+
     Args:
-        precision: "float32" or "bf16".
+        precision: "float32", "tf32", "bf16" or "mixed".
         device: Where they run.
+        mixed: What mixed means for these networks on a GPU: "bf16", or "float16" for
+            those that keep their values in its range.  A CPU computes bf16 in any case.
 
     Raises:
-        Refusal: If the device has no bf16 arithmetic.
+        Refusal: If the precision is none of these or the device has no bf16 arithmetic.
     """
-    if precision == "float32":
+    if precision in ("float32", "tf32"):
+        if device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = precision == "tf32"
         return contextlib.nullcontext()
-    if precision != "bf16":
-        raise Refusal(f"precision={precision} is not one of float32, bf16")
+    if precision not in ("bf16", "mixed"):
+        raise Refusal(f"precision={precision} is not one of float32, tf32, bf16, mixed")
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise Refusal(
-            f"precision=bf16, but {torch.cuda.get_device_name(device)} computes no bf16; set"
-            " precision=float32"
+            f"precision={precision}, but {torch.cuda.get_device_name(device)} computes no bf16;"
+            " set precision=float32"
         )
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    float16 = precision == "mixed" and mixed == "float16" and device.type == "cuda"
+    return torch.autocast(device.type, dtype=torch.float16 if float16 else torch.bfloat16)

@@ -6,7 +6,8 @@ regularised steps, where some parameters have none.)  Without a process group al
 this is the identity.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -81,6 +82,16 @@ def any_rank(flag: bool) -> bool:
     flags = torch.tensor(int(flag), device=_exchange_device())
     dist.all_reduce(flags, op=dist.ReduceOp.MAX)
     return bool(flags)
+
+
+def from_main(measure: Callable[[], Mapping[str, float]]) -> dict[str, float]:
+    """Calls a function on rank 0 only and gives its numbers to every rank."""
+    found = dict(measure()) if is_main() else {}
+    if world_size() > 1:
+        parcel: list[Any] = [found]
+        dist.broadcast_object_list(parcel, src=0, device=_exchange_device())
+        found = parcel[0]
+    return found
 
 
 def barrier() -> None:

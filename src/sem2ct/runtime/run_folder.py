@@ -32,6 +32,7 @@ MACHINE_SETTINGS = (
     "run_root",
     "dry_run",
     "verify",
+    "export",
     "device",
     "devices",
     "batch_per_device",

@@ -31,8 +31,10 @@ class ExtractSettings(CtFileSettings):
     """Each sem_reduce x sem_reduce block of SEM pixels is averaged to one."""
     sem_crop_bottom: Literal["metadata"] | Annotated[int, Field(ge=0)] | dict[str, int]
     """Rows of data bar to cut: one number, a number per file pattern, or what the file says."""
-    sem_window: Percentiles
-    """Percentiles of the pooled training images that become black and white."""
+    sem_window: Percentiles | Literal["keep"]
+    """Percentiles of the pooled training images that become black and white, or keep (8 bit)."""
+    sem_flat_share: Annotated[float, Field(ge=0, le=1)]
+    """SEM tiles are left out if more of them is flat: charging, mount, missing data."""
     validation_share: Share
     """Share of the SEM images set aside; whole images, because tiles overlap."""
     tile_px: Positive
@@ -45,12 +47,23 @@ class ExtractSettings(CtFileSettings):
     """Side of a micro-CT patch in voxels: tile_px / scale."""
     ct_mask: str
     """found (from the background), none, or an image file that is not 0 inside."""
-    ct_window: Percentiles
-    """Percentiles of the voxels inside the mask that become black and white."""
+    ct_window: Percentiles | Literal["keep"]
+    """Percentiles of the voxels inside the mask that become black and white, or keep (8 bit)."""
+    ct_ready: bool
+    """ct holds patches that are cut already (an archive or folder of images), taken whole."""
     shard_patches: Positive
     """Patches in one file of a store."""
+    encoding: Literal["npy", "tiff"]
+    """How stores lie on disk: npy (fastest), or tiff (BigTIFF, zstd: two thirds of the size)."""
+    export: Literal["none", "nvlabs_zip", "png", "tiff"]
+    """Also write the stores as archives for NVIDIA's code, or as folders of PNG or TIFF files."""
     verify: bool
     """Re-read a finished run's stores and check every checksum."""
+
+    @property
+    def asks_more(self) -> bool:
+        """Whether a run that is finished still has something to do."""
+        return self.verify or self.export != "none"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -61,7 +74,10 @@ class ExtractSettings(CtFileSettings):
                 f" same width: set tile_px={self.scale * self.ct_patch_px}"
             )
         for name in ("sem_window", "ct_window"):
-            low, high = getattr(self, name)
+            window = getattr(self, name)
+            if window == "keep":
+                continue
+            low, high = window
             if low >= high:
                 raise ValueError(
                     f"{name}=[{low}, {high}] has no width; the first percentile must be lower"

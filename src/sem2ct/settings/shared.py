@@ -30,6 +30,11 @@ class RunSettings(BaseModel):
     dry_run: bool
     """Print counts, bytes and time, and write nothing."""
 
+    @property
+    def asks_more(self) -> bool:
+        """Whether a run that is finished still has something to do."""
+        return False
+
     def arguments_of(self, target: Callable[..., Any]) -> dict[str, Any]:
         """The settings that `target` takes as arguments of the same name."""
         taken = inspect.signature(target).parameters
@@ -43,15 +48,16 @@ class ComputeSettings(RunSettings):
     """auto takes the GPU where there is one."""
     devices: Positive
     """Processes on this machine, one per GPU (or per share of the CPU)."""
-    precision: Literal["float32", "bf16"]
-    """Arithmetic of the convolutions; weights, norms and losses stay float32."""
+    precision: Literal["float32", "tf32", "bf16", "mixed"]
+    """Arithmetic of the convolutions; weights, norms and losses stay float32.  tf32 is for GPUs;
+    mixed is float16 for the generator of SEM tiles, on a GPU, and bf16 for all else."""
 
 
 class CtFileSettings(RunSettings):
     """How the micro-CT file is read."""
 
     ct: str
-    """Micro-CT scan: a TIFF stack, a folder of slices, a glob, or a RAW file."""
+    """Micro-CT scan: a file, a folder or glob of slices, or an archive of them."""
     ct_raw_shape: tuple[Positive, Positive, Positive] | Literal["none"]
     """Shape (z, y, x) of a RAW file."""
     ct_raw_dtype: Literal["none", "uint8", "uint16", "int16", "float32"]
@@ -60,6 +66,8 @@ class CtFileSettings(RunSettings):
     """Byte order of a RAW file."""
     ct_raw_header_bytes: Annotated[int, Field(ge=0)]
     """Bytes before the first voxel of a RAW file."""
+    ct_dataset: Annotated[str, Field(min_length=1)]
+    """Which dataset of an HDF5, NetCDF or Zarr file is the scan; only: the only 3-D one."""
     ct_pixel_um: PixelSize
     """Voxel size of the scan in micrometres."""
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sem2ct.config import ExtractSettings
-from sem2ct.data import ct_patches, pictures, scans, sem_tiles, tiling, toy_rock
+from sem2ct.data import ct_patches, export, pictures, scans, sem_frames, sem_tiles, tiling, toy_rock
 from sem2ct.data.brought import Brought, open_brought
 from sem2ct.data.datasets import Patches
+from sem2ct.data.frames import Frames
 from sem2ct.data.store import Store
 from sem2ct.runtime import log
 from sem2ct.runtime.run_folder import RunFolder, free_space
@@ -33,11 +34,13 @@ def estimate(settings: ExtractSettings) -> dict[str, str]:
         shape = (settings.toy_sem_px, settings.toy_sem_px)
         grid = tiling.grid(shape, tile_px=settings.tile_px, stride_px=settings.stride_px)
         tiles, field = settings.toy_sem_images * len(grid), "of the toy rock, which is made first"
+        pixels = settings.toy_sem_images * settings.toy_sem_px**2
     else:
         brought = _open(settings)
         share = _plan_patches(settings, brought).field.share
         tiles, field = sum(brought.tiles.values()), f"{share:.1%} of {brought.scan.shape}"
-    size = _size(settings, tiles)
+        pixels = brought.pixels
+    size = _size(settings, tiles) + pixels
     free_space(settings.run_root, size, "extract")
     return {
         "SEM tiles": f"{tiles} of {settings.tile_px} px at stride {settings.stride_px}",
@@ -49,22 +52,24 @@ def estimate(settings: ExtractSettings) -> dict[str, str]:
 
 
 def run(settings: ExtractSettings, folder: RunFolder) -> None:
-    """Writes the stores sem, sem_validation and ct; shards that are whole are kept.
+    """Writes sem_frames and the stores sem, sem_validation and ct; what is whole is kept.
 
     Args:
         settings: Of this stage.
-        folder: The opened run folder; a finished one is only verified.
+        folder: The opened run folder; a finished one is only verified and exported.
 
     Raises:
         Refusal: If the input cannot be used as the settings say, or a shard is damaged.
     """
     if not folder.finished:
         _extract(settings, folder)
+    names = ["sem", "sem_validation", "ct"] if folder.facts()["validation_tiles"] else ["sem", "ct"]
+    stores = {name: Store(folder.path / name) for name in names} if settings.asks_more else {}
     if settings.verify:
-        for name in ("sem", "sem_validation", "ct"):
-            if name != "sem_validation" or folder.facts()["validation_tiles"]:
-                Store(folder.path / name).verify()
+        for kept in (*stores.values(), Frames(folder.path / "sem_frames")):
+            kept.verify()
         LOGGER.info("%s: every checksum matches", folder.path)
+    export.write_all(stores, folder.path / "export", kind=settings.export)
 
 
 def _open(settings: ExtractSettings) -> Brought:
@@ -88,27 +93,23 @@ def _extract(settings: ExtractSettings, folder: RunFolder) -> None:
         toy_rock.make(folder.path / "rock", seed=settings.seed, **toy)
     brought = _open(settings)
     total = sum(brought.tiles.values())
-    free_space(folder.path, _size(settings, total), "extract")
+    free_space(folder.path, _size(settings, total) + brought.pixels, "extract")
     planned = _plan_patches(settings, brought)
     pictures.write_png(folder.path / "previews" / "ct_mask.png", ct_patches.draw_places(planned))
-    images = brought.images["sem"]
-    with log.progress(len(images), unit="images", what="SEM: grey window") as bar:
-        window = sem_tiles.pooled_window(images, settings.sem_window, progress=bar)
     begun = time.monotonic()
-    cut: dict[str, Any] = settings.arguments_of(sem_tiles.write_tiles)
-    cut |= {"window": window, "pixel_um": brought.sem_um}
-    with log.progress(total, unit="tiles", what="SEM: tiles") as bar:
-        for name, part in brought.images.items():
-            sem_tiles.write_tiles(folder.path / name, part, progress=bar, **cut)
+    cut: dict[str, Any] = settings.arguments_of(sem_frames.extract)
+    cut |= {"images": brought.images, "pixel_um": brought.sem_um}
+    window = sem_frames.extract(folder.path, **cut)
     rate = total / (time.monotonic() - begun)
     shown = Patches(Store(folder.path / "sem"), symmetries="none", seed=0).pictures(24)
     pictures.write_png(folder.path / "previews" / "sem_tiles.png", sem_tiles.draw_tiles(shown))
     cut = settings.arguments_of(ct_patches.write_patches) | {"pixel_um": brought.ct_um}
     with log.progress(settings.ct_patches, unit="patches", what="micro-CT: patches") as bar:
         ct_patches.write_patches(folder.path / "ct", planned, progress=bar, **cut)
+    made = {name: len(Store(folder.path / name)) for name in brought.images}
     facts = {
-        "tiles": brought.tiles["sem"],
-        "validation_tiles": total - brought.tiles["sem"],
+        "tiles": made["sem"],
+        "validation_tiles": made.get("sem_validation", 0),
         "patches": settings.ct_patches,
         "field_of_view": planned.field.share,
     }

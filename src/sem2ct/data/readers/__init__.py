@@ -1,0 +1,1 @@
+"""One module per kind of scan file; each opens it as a stack of grey slices."""
