@@ -16,6 +16,17 @@ def two_ranks():
     ranks.stop()
 
 
+@pytest.fixture
+def foreign(monkeypatch):
+    """Maker of pickles in the shape of StyleGAN2-ADA's, for this test."""
+    file = Path(__file__).with_name("stylegan") / "foreign.py"
+    specification = importlib.util.spec_from_file_location("foreign", file)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    module.install(monkeypatch)
+    return module
+
+
 def pytest_collection_modifyitems(items):
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked:

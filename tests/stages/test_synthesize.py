@@ -45,6 +45,9 @@ def settings(stylegan, tmp_path):
             "devices": 1,
             "precision": "float32",
             "stylegan": stylegan,
+            "checkpoint": "latest",
+            "to_grey": False,
+            "pixel_um": "unstated",
             "mode": "store",
             "n": 11,
             "rows": 2,
@@ -149,6 +152,47 @@ def test_a_checkpoint_without_its_store_is_refused(settings, stylegan, tmp_path)
     bare = checkpoint.save(tmp_path, 64, bag, keep=1)
     with pytest.raises(Refusal, match="says nothing about the store"):
         run(settings(stylegan=bare), tmp_path / "run")
+
+
+def test_a_file_may_be_named_instead_of_the_run(settings, stylegan, tmp_path):
+    named = checkpoint.find(stylegan, setting="stylegan")
+    made = settings(stylegan=tmp_path / "nowhere", checkpoint=named)
+    assert synthesize.inputs(made) == [named]
+    store = Store(run(made, tmp_path / "run").path / "sem")
+    assert np.array_equal(
+        store.tiles[:], Store(run(settings(), tmp_path / "b").path / "sem").tiles[:]
+    )
+    with pytest.raises(
+        Refusal, match=r"checkpoint=.*gone\.pt is no file; allowed are latest, best"
+    ):
+        synthesize.inputs(settings(checkpoint=tmp_path / "gone.pt"))
+
+
+def test_tiles_are_drawn_from_a_foreign_pickle(settings, foreign, tmp_path):
+    generator, discriminator = foreign.networks()
+    path = foreign.write(tmp_path / "snapshot.pkl", foreign.content(generator, discriminator))
+    folder = run(settings(checkpoint=path, pixel_um=0.5, n=5), tmp_path / "run")
+    store = Store(folder.path / "sem")
+    assert (store.tile_px, store.pixel_um, store.window) == (16, 0.5, None)
+    expected = sample.tiles(generator, seed=3, indices=range(5), psi=0.9)
+    assert np.abs(store.tiles[:].astype(int) - expected.astype(int)).max() <= 1
+    assert store.manifest["facts"]["generator_sha256"] == checkpoint.digest(path)
+    folder = run(settings(checkpoint=path, n=5, run="two"), tmp_path / "two")
+    assert Store(folder.path / "sem").pixel_um is None
+
+
+def test_a_pixel_size_that_the_checkpoint_denies_is_refused(settings, tmp_path):
+    with pytest.raises(Refusal, match=r"pixel_um=0\.5, but .* was trained on pixels of 0\.25"):
+        run(settings(pixel_um=0.5), tmp_path / "run")
+    assert Store(run(settings(pixel_um=0.25), tmp_path / "b").path / "sem").pixel_um == 0.25
+
+
+def test_the_log_says_which_file_draws(settings, stylegan, tmp_path, caplog):
+    with caplog.at_level("INFO", logger="sem2ct"):
+        run(settings(), tmp_path / "run")
+    assert "000000640.pt, 640 images seen" in caplog.text
+    assert "11 tiles" in caplog.text
+    assert "limited by" in caplog.text
 
 
 def shards(run_path):

@@ -143,3 +143,63 @@ def test_it_is_linear_and_its_gradient_is_the_adjoint_twice():
     # The adjoint is linear in y, and its adjoint is the map itself.
     (back,) = torch.autograd.grad(adjoint, y, x.detach())
     torch.testing.assert_close(back, warp(x.detach(), inverse), atol=1e-5, rtol=0)
+
+
+def test_torch_needs_no_second_derivative_of_its_own_sampling():
+    image = images(1, 1, 5, 5, seed=7).double().requires_grad_()
+    inverse = turned(0.5) @ shifted(0.7, 1.1)
+
+    def squared(values):
+        return warp(values, inverse).square()
+
+    assert torch.autograd.gradcheck(squared, image)
+    assert torch.autograd.gradgradcheck(squared, image)
+
+
+def test_float64_stays_float64_and_is_what_float32_rounds():
+    image, inverse = images(1, 1, 32, 32), turned(0.3) @ shifted(1.7, -2.2)
+    exact = warp(image.double(), inverse)
+    assert exact.dtype == torch.float64
+    torch.testing.assert_close(warp(image, inverse), exact.float(), atol=3e-5, rtol=0)
+
+
+@pytest.mark.parametrize("x", [25.3, -25.3, 60.0])
+def test_beyond_the_mirrored_image_it_is_grey_0(x):
+    side = 12
+    image = images(1, 1, side, side, seed=3)
+    inverse = shifted(x, 0.4)
+    expected = direct_zero(image[0, 0].double().numpy(), inverse[0].numpy(), side)
+    assert warp(image, inverse)[0, 0].numpy() == pytest.approx(expected, abs=2e-5)
+
+
+def direct_zero(image, inverse, side):
+    """As `direct`, on a canvas of zeros that is wide enough."""
+    far, wide = side - 1, 90
+    padded = np.pad(np.pad(image, far, mode="reflect"), wide - far)
+    h = np.array(SYM6) / np.sqrt(2)
+    total = side + 2 * wide
+    double = np.zeros((2 * total, total))
+    for k in range(total):
+        for j in range(12):
+            if 0 <= 2 * k - 5 + j < 2 * total:
+                double[2 * k - 5 + j, k] = 2 * h[j]
+    fine = double @ padded @ double.T
+    # The upsampled canvas ends where the mirrored image ends.
+    first, last = 2 * (wide - far), 2 * (wide + side + far)
+    fine[:first], fine[last:], fine[:, :first], fine[:, last:] = 0, 0, 0, 0
+    centre = (side - 1) / 2
+    u = np.arange(2 * side + 12)
+    target = np.stack([*np.meshgrid((u - 6) / 2 - centre, (u - 6) / 2 - centre)])
+    x, y = 2 * (inverse[:2, :2] @ target.reshape(2, -1) + inverse[:2, 2:] + centre + wide)
+    columns, rows = np.floor(x).astype(int), np.floor(y).astype(int)
+    a, b = x - columns, y - rows
+    taken = (
+        fine[rows, columns] * (1 - a) * (1 - b)
+        + fine[rows, columns + 1] * a * (1 - b)
+        + fine[rows + 1, columns] * (1 - a) * b
+        + fine[rows + 1, columns + 1] * a * b
+    ).reshape(len(u), len(u))
+    halve = np.zeros((side, len(u)))
+    for i in range(side):
+        halve[i, 2 * i + 1 : 2 * i + 13] = h
+    return halve @ taken @ halve.T

@@ -136,3 +136,57 @@ def test_styles_and_grey_stay_float32_under_autocast():
     for ours, truth in zip(inside, expected, strict=True):
         assert ours.dtype == torch.float32
         assert torch.equal(ours, truth)
+
+
+def test_prenormalised_factors_are_small_and_compute_the_same():
+    torch.manual_seed(0)
+    images, styles = torch.randn(3, 5, 6, 7).double(), 40 * torch.randn(3, 5).double()
+    weight = 70 * torch.randn(4, 5, 3, 3).double()
+    factor = layers.demodulation(styles, weight)
+    expected = layers.modulated_convolution(images, weight, styles)
+    small, light, strong = layers.prenormalised(styles, weight, factor)
+    result = layers.modulated_convolution(images, light, small, demodulate=False)
+    torch.testing.assert_close(layers.scaled(result, strong), expected)
+    assert small.abs().amax(1).tolist() == pytest.approx([1, 1, 1])
+    assert light.abs().amax((1, 2, 3)).tolist() == pytest.approx([45**-0.5] * 4)
+
+
+def test_float16_holds_styles_and_weights_of_any_size():
+    torch.manual_seed(0)
+    layer = layers.StyledConvolution(24, 16, w_dim=8, resolution=8)
+    images, style = torch.randn(2, 24, 8, 8), torch.randn(2, 8)
+    with torch.no_grad():
+        layer.weight *= 3000
+        layer.affine.weight *= 100
+        expected = layer(images, style, None)
+        with torch.autocast("cpu", torch.float16):
+            result = layer(images.half(), style, None)
+    assert result.dtype == torch.float16
+    error = (result - expected).square().mean() / expected.square().mean()
+    assert error.sqrt() < 0.002
+
+
+def test_float16_clamps_what_leaves_a_layer():
+    torch.manual_seed(0)
+    layer = layers.StyledConvolution(3, 2, w_dim=4, resolution=6)
+    style = torch.randn(2, 4)
+    with torch.no_grad():
+        layer.bias.fill_(400.0)
+        plain = layer(torch.randn(2, 3, 6, 6), style, None)
+        with torch.autocast("cpu", torch.float16):
+            clamped = layer(torch.randn(2, 3, 6, 6).half(), style, None)
+    assert plain.min() > 500
+    assert torch.equal(clamped, torch.full_like(clamped, 256.0))
+
+
+@pytest.mark.parametrize(("size", "step"), [(3, "same"), (1, "same"), (3, "down"), (1, "down")])
+def test_the_adjoint_of_a_convolution_is_its_gradient(size, step):
+    torch.manual_seed(0)
+    layer = layers.Convolution(3, 4, size=size, step=step, gain=0.7).double()
+    with torch.no_grad():
+        layer.bias.normal_()
+    images = torch.randn(2, 3, 8, 12, dtype=torch.float64, requires_grad=True)
+    result = layer(images)
+    gradient = torch.randn_like(result)
+    (expected,) = torch.autograd.grad(result, images, gradient)
+    torch.testing.assert_close(layer.adjoint(gradient, result.detach()), expected)

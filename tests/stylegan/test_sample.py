@@ -118,3 +118,10 @@ def test_a_checkpoint_without_a_generator_is_refused(tmp_path, trainer):
     path = checkpoint.save(tmp_path, 32, {"trainer": trainer}, keep=1)
     with pytest.raises(Refusal, match="holds no generator of SEM tiles; give a run folder"):
         sample.load(path)
+
+
+@pytest.mark.gpu
+def test_a_gpu_draws_the_tiles_of_the_cpu(generator):
+    expected = sample.tiles(generator, seed=3, indices=range(13), batch=4)
+    drawn = sample.tiles(small_generator().cuda(), seed=3, indices=range(13), batch=4)
+    assert np.abs(drawn.astype(int) - expected.astype(int)).max() <= 2

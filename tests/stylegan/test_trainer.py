@@ -12,6 +12,15 @@ from sem2ct.stylegan.trainer import StyleganTrainer
 
 BATCH = 16
 SIDE = 16
+ALWAYS = {
+    "g_loss",
+    "generator_gradient",
+    "d_loss",
+    "discriminator_gradient",
+    "real_logit",
+    "fake_logit",
+    "real_sign",
+}
 
 
 def trainer(**options):
@@ -112,7 +121,7 @@ def whole():
 
 def test_every_phase_reports_when_it_ran(whole):
     _, values = whole
-    always = {"g_loss", "d_loss", "real_sign", "augment"}
+    always = ALWAYS | {"augment"}
     assert set(values[0]) == always | {"path_length", "r1"}
     assert set(values[1]) == always
     assert set(values[2]) == always | {"r1"}
@@ -154,10 +163,10 @@ def test_two_processes_give_what_one_gives(two_ranks, whole, batch_per_device):
 def test_rounds_change_no_phase_and_a_phase_moves_its_network_only(phase):
     one, two = smooth_trainer(batch_per_device=4), smooth_trainer(batch_per_device=16)
     run = {
-        "generator": lambda model: model._generator_phase(0),
-        "path_length": lambda model: model._path_length_phase(0),
-        "discriminator": lambda model: model._discriminator_phase(real_images(0), 0),
-        "r1": lambda model: model._gradient_penalty_phase(real_images(0), 0),
+        "generator": lambda model: model.generator_phase(0),
+        "path_length": lambda model: model.path_length_phase(0),
+        "discriminator": lambda model: model.discriminator_phase(real_images(0), 0),
+        "r1": lambda model: model.gradient_penalty_phase(real_images(0), 0),
     }[phase]
     before = weights(two)
     values = run(one), run(two)
@@ -211,7 +220,7 @@ def test_the_gradient_penalty_counts_as_often_as_it_is_left_out():
         return 7 * 3.0 / 2 * slope.square().sum(dim=(1, 2, 3)).mean()
 
     value, expected = by_hand(model.discriminator, loss)
-    values = model._gradient_penalty_phase(real_images(0), 0)
+    values = model.gradient_penalty_phase(real_images(0), 0)
     torch.testing.assert_close(gradients(model.discriminator), expected, rtol=1e-4, atol=1e-7)
     assert values["r1"].item() == pytest.approx(value * 2 / 21, rel=1e-4)
 
@@ -232,7 +241,7 @@ def test_the_path_length_counts_as_often_as_it_is_left_out():
         return 7 * 3.0 * (lengths[-1] - 0.4).square().mean()
 
     _, expected = by_hand(model.generator, loss)
-    values = model._path_length_phase(0)
+    values = model.path_length_phase(0)
     torch.testing.assert_close(gradients(model.generator), expected, rtol=1e-4, atol=1e-6)
     length = lengths[0].mean().item()
     assert values["path_length"].item() == pytest.approx(length, rel=1e-5)
@@ -240,18 +249,40 @@ def test_the_path_length_counts_as_often_as_it_is_left_out():
 
 
 def test_the_discriminator_learns_from_real_and_fake_alike():
-    model = trainer()
+    model, seen = trainer(), []
 
     def loss():
         with torch.no_grad():
             fake, _, _ = model._fake("discriminator", model._draw("discriminator", 0, BATCH))
         real_logits, fake_logits = model.discriminator(real_images(0)), model.discriminator(fake)
+        seen.extend([real_logits.mean().item(), fake_logits.mean().item()])
         return (torch.log1p((-real_logits).exp()) + torch.log1p(fake_logits.exp())).mean()
 
     value, expected = by_hand(model.discriminator, loss)
-    values = model._discriminator_phase(real_images(0), 0)
+    values = model.discriminator_phase(real_images(0), 0)
     torch.testing.assert_close(gradients(model.discriminator), expected, rtol=1e-4, atol=1e-7)
     assert values["d_loss"].item() == pytest.approx(value, rel=1e-4)
+    assert values["real_logit"].item() == pytest.approx(seen[0], rel=1e-4, abs=1e-6)
+    assert values["fake_logit"].item() == pytest.approx(seen[1], rel=1e-4, abs=1e-6)
+    length = sum(slope.double().square().sum() for slope in expected).sqrt().item()
+    assert values["discriminator_gradient"].item() == pytest.approx(length, rel=1e-4)
+
+
+def test_the_generators_gradient_is_measured_over_all_its_parameters():
+    model = trainer()
+    values = model.generator_phase(0)
+    length = torch.cat([slope.flatten() for slope in gradients(model.generator)]).norm().item()
+    assert length > 0
+    assert values["generator_gradient"].item() == pytest.approx(length, rel=1e-5)
+
+
+def gradient_on_this_rank():
+    return smooth_trainer(batch_per_device=4).generator_phase(0)["generator_gradient"].item()
+
+
+def test_every_process_reports_the_gradient_of_the_whole_batch(two_ranks):
+    expected = smooth_trainer().generator_phase(0)["generator_gradient"].item()
+    assert two_ranks(gradient_on_this_rank) == pytest.approx([expected, expected], rel=1e-4)
 
 
 @pytest.mark.gpu
@@ -299,7 +330,7 @@ def test_adam_is_corrected_for_the_extra_steps():
 def test_a_weight_of_zero_leaves_its_phase_out():
     model = trainer(r1_gamma=0.0, path_length_weight=0.0)
     assert model._generator_adam.param_groups[0]["lr"] == 0.003
-    assert set(train(model, 1)[0]) == {"g_loss", "d_loss", "real_sign", "augment"}
+    assert set(train(model, 1)[0]) == ALWAYS | {"augment"}
 
 
 def test_without_augmentation_nothing_is_said_about_it():
@@ -314,7 +345,7 @@ def test_the_mean_style_moves_by_half_a_percent():
     before = model.generator.mapping.w_avg.clone()
     drawn = model._draw("generator", 0, BATCH)
     expected = 0.005 * model.generator.mapping(drawn.z)[:, 0].mean(0)
-    model._generator_phase(0)
+    model.generator_phase(0)
     assert not before.any()
     torch.testing.assert_close(model.generator.mapping.w_avg, expected.detach())
 

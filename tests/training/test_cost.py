@@ -1,6 +1,7 @@
 import time
 
 import pytest
+import torch
 
 from sem2ct.training import cost
 
@@ -16,6 +17,10 @@ class Slow:
         time.sleep(0.01)
         return {}
 
+    def state(self):
+        adam = {"state": {0: {"moment": torch.zeros(3 * 10**7)}}, "groups": [{"lr": 0.1}]}
+        return {"networks": [torch.zeros(5 * 10**6)], "some_adam": adam, "name": "slow"}
+
 
 def test_the_whole_time_is_images_over_speed():
     rows = cost.measure(Slow(), {}, total_images=80_000, batch_size=8)
@@ -30,6 +35,12 @@ def test_no_step_in_which_penalties_are_due_is_timed():
     cost.measure(trainer, {}, total_images=80_000, batch_size=8)
     assert min(trainer.positions) > 0
     assert len(set(trainer.positions)) == len(trainer.positions)
+
+
+def test_memory_is_told_apart_by_what_lowers_it():
+    # 4 bytes each: 5 and 30 million numbers.
+    rows = cost.measure(Slow(), {}, total_images=80, batch_size=8)
+    assert rows["of which"].startswith("0.02 GB networks and averages, 0.12 GB optimizers")
 
 
 @pytest.mark.parametrize(

@@ -1,59 +1,110 @@
-"""Adaptive augmentation in front of the discriminator.
+"""Augmentation in front of the discriminator.
 
 Real and generated images pass through the same random changes, so that a small set
 of images cannot be learned by heart; each change happens with a chance p below 1,
 so the generator still learns the unchanged images.  A controller moves p such that
 the discriminator stays right about a given share of the real images.
 
+Which changes there are stands in `augment_pipes`, what is drawn in `augment_draws`;
+`apply` executes a draw.  The functions it uses can be called with any numbers, to
+replay a draw: `warp`, `recolour`, `amplify_bands`, `add_noise`, `cut_out`.
+
 Source: Karras et al. 2020, arXiv:2006.06676, section 3 and appendix B.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sem2ct.runtime import distributed
-from sem2ct.stylegan.augment_draws import Draw
+from sem2ct.stylegan.augment_draws import Changes, DiffDraw, Draw
+from sem2ct.stylegan.augment_filter import amplify_bands
 from sem2ct.stylegan.augment_geometry import warp
+from sem2ct.stylegan.augment_values import (
+    add_noise,
+    contrast_about_mean,
+    cut_out,
+    rearrange,
+    rearranges,
+    recolour,
+    shift,
+)
+from sem2ct.stylegan.inputs import noise_planes
+
+__all__ = [
+    "Strength",
+    "add_noise",
+    "amplify_bands",
+    "apply",
+    "cut_out",
+    "recolour",
+    "warp",
+]
 
 MEASURED_EVERY = 4
 
 
-def apply(images: Tensor, draw: Draw) -> Tensor:
-    """Executes a draw; twice differentiable in the images.
+def apply(images: Tensor, draw: Changes) -> Tensor:
+    """Executes a draw; differentiable in the images any number of times.
 
-    Images to which nothing geometric happens do not pass through the resampling: it
-    would give them back unchanged.  If this is so for all of them, or nothing
-    happens to any grey value, the step is left out altogether.
+    Images to which an operation does not happen do not pass through it: it would give
+    them back unchanged.  Nothing here waits for the device.
 
     Args:
-        images: (N, 1, H, H) float32 in [-1, 1].
-        draw: The transforms of these N images, on the host.
+        images: (N, 1, H, H) in [-1, 1]; float64 stays, every other type becomes float32.
+        draw: The changes of these N images, on the host.
 
     Returns:
-        (N, 1, H, H) float32; grey values may leave [-1, 1].
+        (N, 1, H, H); grey values may leave [-1, 1].
     """
     with torch.autocast(images.device.type, enabled=False):
-        return _recoloured(_moved(images, draw.inverse), draw.grey)
+        images = images if images.dtype is torch.float64 else images.float()
+        return _always(images, draw) if isinstance(draw, DiffDraw) else _adaptive(images, draw)
 
 
-def _moved(images: Tensor, inverse: Tensor) -> Tensor:
-    moves = (inverse != torch.eye(3, dtype=inverse.dtype)).any(dim=2).any(dim=1)
-    which = moves.nonzero().squeeze(1)
+def _adaptive(images: Tensor, draw: Draw) -> Tensor:
+    """In the order of the publication: geometry, grey values, filter, noise, cutout."""
+    moves = _differs(draw.inverse, torch.eye(3))
+    whole = rearranges(draw.inverse, images.shape[-1])
+    images = _where(moves & whole, images, rearrange, draw.inverse)
+    images = _where(moves & ~whole, images, warp, draw.inverse)
+    if _differs(draw.grey, torch.eye(2)).any():
+        images = recolour(images, draw.grey)
+    images = _where((draw.gains != 1).any(dim=1), images, amplify_bands, draw.gains)
+
+    def noisy(some: Tensor, rows: Tensor) -> Tensor:
+        numbers = draw.number[rows].to(some.device, non_blocking=True)
+        (plane,) = noise_planes(draw.noise_key, numbers, some.shape[-1:])
+        return add_noise(some, plane, draw.noise_sd[rows])
+
+    images = _where(draw.noise_sd > 0, images, noisy, torch.arange(len(images)))
+    return cut_out(images, draw.squares) if (draw.squares[:, 2] > 0).any() else images
+
+
+def _always(images: Tensor, draw: DiffDraw) -> Tensor:
+    """In the order of the publication: grey values, translation, cutout."""
+    brightness = draw.brightness.to(images.dtype).to(images.device, non_blocking=True)
+    images = contrast_about_mean(images + brightness[:, None, None, None], draw.contrast)
+    return cut_out(shift(images, draw.pixels), draw.squares)
+
+
+def _differs(matrices: Tensor, identity: Tensor) -> Tensor:
+    return (matrices != identity).any(dim=2).any(dim=1)
+
+
+def _where(
+    happens: Tensor, images: Tensor, operation: Callable[[Tensor, Tensor], Tensor], numbers: Tensor
+) -> Tensor:
+    """Passes those images through an operation to which it happens, with their numbers."""
+    which = happens.nonzero().squeeze(1)
     if len(which) == 0:
         return images
     if len(which) == len(images):
-        return warp(images, inverse)
+        return operation(images, numbers)
     rows = which.to(images.device, non_blocking=True)
-    return images.index_copy(0, rows, warp(images.index_select(0, rows), inverse[which]))
-
-
-def _recoloured(images: Tensor, grey: Tensor) -> Tensor:
-    if torch.equal(grey, torch.eye(2, dtype=grey.dtype).expand_as(grey)):
-        return images
-    gain_offset = grey[:, 0].float().to(images.device, non_blocking=True)
-    gain, offset = gain_offset[:, :, None, None, None].unbind(1)
-    return images * gain + offset
+    return images.index_copy(0, rows, operation(images.index_select(0, rows), numbers[which]))
 
 
 class Strength:

@@ -1,125 +1,127 @@
 """What happens to each image of a batch before the discriminator sees it: the draws.
 
-Every operation of the pipe happens to an image with chance p, the strength.  All
-numbers of a batch are drawn at once, on the host, always the same ones in the same
-order: so a draw depends on its place in the random stream alone, N processes draw
-what one would, and no device has to be waited for.
+Every transformation of the adaptive pipe happens to an image with chance p, the
+strength, times its multiplier.  All numbers of a batch are drawn at once, on the host,
+always the same ones in the same order: so a draw depends on its place in the random
+stream alone, N processes draw what one would, and no device has to be waited for.
+Noise is the exception: every pixel of it is a hash of the image's number and its place.
 
 Geometry is kept as the inverse transform: a (3, 3) matrix in pixels, from the
 centre of the image, x before y, that says where a pixel of the result comes from.
 Grey values are kept as a (2, 2) matrix acting on (grey, 1).
 
-Source: Karras et al. 2020, arXiv:2006.06676, appendix B.
+Sources: Karras et al. 2020, arXiv:2006.06676, appendix B; Zhao et al. 2020,
+arXiv:2006.10738.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from types import MappingProxyType
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sem2ct.runtime import distributed
+from sem2ct.runtime import distributed, seeding
+from sem2ct.stylegan.augment_pipes import DiffAugment, Pipe
 
-INTEGER_SHIFT = 0.125
-FRACTIONAL_SHIFT_SD = 0.125
-SCALE_SD = 0.2
-BRIGHTNESS_SD = 0.2
-CONTRAST_SD = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pipe:
-    """Which operations a pipe has; each happens with chance p where it is True."""
-
-    x_flip: bool = False
-    rotate_90: bool = False
-    integer_translation: bool = False
-    scale: bool = False
-    rotation: bool = False
-    anisotropic_scale: bool = False
-    fractional_translation: bool = False
-    brightness: bool = False
-    contrast: bool = False
-    luma_flip: bool = False
-
-
-_BLIT = {"x_flip": True, "rotate_90": True, "integer_translation": True}
-_EVERYTHING = {field.name: True for field in fields(Pipe)}
-
-# bgc is the published pipe for one grey channel.  Its luma flip exchanges pore and
-# grain, which no SEM does: sem leaves it out.
-PIPES: Mapping[str, Pipe] = MappingProxyType(
-    {
-        "none": Pipe(),
-        "blit": Pipe(**_BLIT),
-        "sem": Pipe(**{**_EVERYTHING, "luma_flip": False}),
-        "bgc": Pipe(**_EVERYTHING),
-    }
-)
-
-
-def within(pipe: Pipe, symmetries: str) -> Pipe:
-    """Leaves out turns and mirrorings that the images never show.
-
-    Args:
-        pipe: The operations.
-        symmetries: none; mirror (left and right); dihedral (all turns and mirrorings).
-
-    Returns:
-        The operations that stay.
-    """
-    if symmetries == "dihedral":
-        return pipe
-    mirrors = pipe.x_flip and symmetries == "mirror"
-    return replace(pipe, x_flip=mirrors, rotate_90=False, rotation=False)
+# Share of the power of natural images in the octave bands, lowest first: 1 / f.  A change
+# of one band is made up for in all of them, so that the expected power stays.
+EXPECTED_POWER = np.array([10.0, 1, 1, 1]) / 13
 
 
 @dataclass(frozen=True)
-class Draw:
-    """The transforms of a batch, on the host, float64."""
+class _Rows:
+    """Numbers per image; they are shared and parted row by row."""
+
+    def share(self) -> Self:
+        """Returns the part that belongs to this process."""
+        return replace(self, **{name: distributed.share(rows) for name, rows in self._rows()})
+
+    def part(self, k: int, parts: int) -> Self:
+        """Returns every parts-th image from the k-th on."""
+        return replace(self, **{name: rows[k::parts] for name, rows in self._rows()})
+
+    def _rows(self) -> list[tuple[str, Tensor]]:
+        values = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return [(name, value) for name, value in values if isinstance(value, Tensor)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw(_Rows):
+    """The changes of a batch by the adaptive pipe, on the host, float64."""
 
     inverse: Tensor
     """(N, 3, 3), target pixel to source pixel, both from the centre of the image."""
     grey: Tensor
     """(N, 2, 2), acting on the column (grey, 1)."""
+    gains: Tensor
+    """(N, 4), factors of the octave bands, lowest first."""
+    noise_sd: Tensor
+    """(N,), standard deviation of the added noise."""
+    squares: Tensor
+    """(N, 3), centre x and y and side of the square cut out, as shares of the image."""
+    number: Tensor
+    """(N,) int64, place of each image in the sequence of all images ever drawn."""
+    noise_key: int
+    """Names the stream of the noise."""
 
-    def share(self) -> Self:
-        """Returns the part that belongs to this process."""
-        return type(self)(distributed.share(self.inverse), distributed.share(self.grey))
 
-    def part(self, k: int, parts: int) -> Self:
-        """Returns every parts-th transform from the k-th on."""
-        return type(self)(self.inverse[k::parts], self.grey[k::parts])
+@dataclass(frozen=True, kw_only=True)
+class DiffDraw(_Rows):
+    """The changes of a batch by the pipe that is always on, on the host, float64."""
+
+    brightness: Tensor
+    """(N,), added."""
+    contrast: Tensor
+    """(N,), factor of the distance to the image's mean."""
+    pixels: Tensor
+    """(N, 2) int64, shift to the right and down."""
+    squares: Tensor
+    """(N, 3), centre x and y and side of the square cut out, as shares of the image."""
+
+
+Changes: TypeAlias = Draw | DiffDraw
 
 
 def draw(
-    pipe: Pipe, *, strength: float, count: int, side_px: int, stream: np.random.Generator
-) -> Draw:
-    """Draws the transforms of a whole batch.
+    pipe: Pipe | DiffAugment,
+    *,
+    strength: float,
+    seed: int,
+    phase: str,
+    first: int,
+    count: int,
+    side_px: int,
+) -> Changes:
+    """Draws the changes of a whole batch.
 
     Args:
-        pipe: The operations.
-        strength: Chance p of each operation, 0 to 1.
+        pipe: The transformations.
+        strength: Chance p, 0 to 1; the pipe that is always on does not look at it.
+        seed: The run's seed.
+        phase: Which images of the step: each phase has a random stream of its own.
+        first: Images seen before this batch.
         count: Images in the whole batch, over all processes.
         side_px: Side of the images in pixels.
-        stream: The random stream of this batch.
 
     Returns:
-        The transforms of all images.
-
-    Source: Karras et al. 2020, arXiv:2006.06676, appendix B, algorithm 1.
+        The changes of all images.
     """
-    chances = _Chances(stream, count)
-    inverse = np.broadcast_to(np.eye(3), (count, 3, 3))
-    for step in _geometry(pipe, strength, side_px, chances):
-        inverse = inverse @ step
-    grey = np.broadcast_to(np.eye(2), (count, 2, 2))
-    for step in _greys(pipe, strength, chances):
-        grey = step @ grey
-    return Draw(torch.from_numpy(inverse.copy()), torch.from_numpy(grey.copy()))
+    chances = _Chances(seeding.numpy_generator(seed, "augment", phase, first), count)
+    if isinstance(pipe, DiffAugment):
+        return _always(pipe, side_px, chances)
+    # What came later into this project is drawn last: older runs keep their numbers.
+    return Draw(
+        inverse=_product(_geometry(pipe, strength, side_px, chances)),
+        grey=_product(reversed(_greys(pipe, strength, chances))),
+        gains=torch.from_numpy(_gains(pipe, strength, chances)),
+        noise_sd=torch.from_numpy(np.abs(chances.normal(strength * pipe.noise, pipe.noise_sd))),
+        squares=_squares(strength * pipe.cutout, pipe.cutout_side, chances),
+        number=torch.arange(first, first + count),
+        noise_key=seeding.mix(seed, "augment noise", phase),
+    )
 
 
 class _Chances:
@@ -151,15 +153,16 @@ def _geometry(pipe: Pipe, p: float, side_px: int, chances: _Chances) -> list[np.
     """Inverse transforms, first operation first."""
     # One of the two rotations happens with chance p: they cannot be told apart
     # without anisotropic scaling in between.
-    p_rotation = pipe.rotation * (1 - (1 - p) ** 0.5)
+    p_rotation = 1 - (1 - p * pipe.rotation) ** 0.5
+    most, angle = pipe.integer_translation_max, np.pi * pipe.rotation_max
     flip = chances.choice(p * pipe.x_flip, 2)
     quarters = chances.choice(p * pipe.rotate_90, 4)
-    whole = chances.uniform(p * pipe.integer_translation, -INTEGER_SHIFT, INTEGER_SHIFT, 2)
-    scale = 2 ** chances.normal(p * pipe.scale, SCALE_SD)
-    before = chances.uniform(p_rotation, -np.pi, np.pi)
-    stretch = 2 ** chances.normal(p * pipe.anisotropic_scale, SCALE_SD)
-    after = chances.uniform(p_rotation, -np.pi, np.pi)
-    shift = chances.normal(p * pipe.fractional_translation, FRACTIONAL_SHIFT_SD, 2)
+    whole = chances.uniform(p * pipe.integer_translation, -most, most, 2)
+    scale = 2 ** chances.normal(p * pipe.scale, pipe.scale_sd)
+    before = chances.uniform(p_rotation, -angle, angle)
+    stretch = 2 ** chances.normal(p * pipe.anisotropic_scale, pipe.anisotropic_scale_sd)
+    after = chances.uniform(p_rotation, -angle, angle)
+    shift = chances.normal(p * pipe.fractional_translation, pipe.fractional_translation_sd, 2)
     return [
         _scaled(1 - 2 * flip, np.ones_like(flip)),
         _quarter_turned(quarters),
@@ -173,8 +176,9 @@ def _geometry(pipe: Pipe, p: float, side_px: int, chances: _Chances) -> list[np.
 
 
 def _greys(pipe: Pipe, p: float, chances: _Chances) -> list[np.ndarray]:
-    brightness = chances.normal(p * pipe.brightness, BRIGHTNESS_SD)
-    contrast = 2 ** chances.normal(p * pipe.contrast, CONTRAST_SD)
+    """Matrices, first operation first; hue and saturation leave grey as it is."""
+    brightness = chances.normal(p * pipe.brightness, pipe.brightness_sd)
+    contrast = 2 ** chances.normal(p * pipe.contrast, pipe.contrast_sd)
     flip = chances.choice(p * pipe.luma_flip, 2)
     nothing = np.zeros_like(brightness)
     return [
@@ -182,6 +186,44 @@ def _greys(pipe: Pipe, p: float, chances: _Chances) -> list[np.ndarray]:
         _grey(contrast, nothing),
         _grey(1 - 2 * flip, nothing),
     ]
+
+
+def _gains(pipe: Pipe, p: float, chances: _Chances) -> np.ndarray:
+    """Factors of the bands, (N, 4): of each change, divided by what it does to the power."""
+    bands = (pipe.filter_band_1, pipe.filter_band_2, pipe.filter_band_3, pipe.filter_band_4)
+    gains = np.ones((1, len(bands)))
+    for band, multiplier in enumerate(bands):
+        factor = 2 ** chances.normal(p * multiplier, pipe.filter_sd)
+        change = np.where(np.arange(len(bands)) == band, factor[:, None], 1.0)
+        gains = gains * change / np.sqrt(change**2 @ EXPECTED_POWER)[:, None]
+    return gains
+
+
+def _squares(chance: float, side: float, chances: _Chances) -> Tensor:
+    """The side is drawn from one value, so that it is forgotten where nothing happens."""
+    centre = chances.uniform(1.0, 0.0, 1.0, 2)
+    sides = chances.uniform(chance, side, side)
+    return torch.from_numpy(np.stack([*centre, sides], axis=1))
+
+
+def _always(pipe: DiffAugment, side_px: int, chances: _Chances) -> DiffDraw:
+    added, factor = pipe.brightness_max, pipe.contrast_max
+    brightness = chances.uniform(1.0, -added, added)
+    contrast = chances.uniform(1.0, 1 - factor, 1 + factor)
+    # Every whole number of pixels from -farthest to farthest is as likely as any other.
+    farthest = round(pipe.translation_max * side_px)
+    pixels = np.floor(chances.uniform(1.0, -farthest, farthest + 1, 2)).astype(np.int64)
+    return DiffDraw(
+        brightness=torch.from_numpy(brightness),
+        contrast=torch.from_numpy(contrast),
+        pixels=torch.from_numpy(pixels.T.copy()),
+        squares=_squares(1.0, pipe.cutout_side, chances),
+    )
+
+
+def _product(steps: Iterable[np.ndarray]) -> Tensor:
+    """(N, k, k), the product of matrices, first one on the left."""
+    return torch.from_numpy(functools.reduce(np.matmul, steps))
 
 
 def _scaled(x: np.ndarray, y: np.ndarray) -> np.ndarray:

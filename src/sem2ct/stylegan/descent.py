@@ -7,6 +7,7 @@ Source: Karras et al. 2020, arXiv:1912.04958, section B (lazy regularisation).
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +28,22 @@ def adam(network: nn.Module, rate: float, weight: float, interval: int) -> torch
     )
 
 
+class Descent(NamedTuple):
+    """What one step of Adam saw, detached and 0-d."""
+
+    loss: Tensor
+    """The mean loss of this process's images."""
+    gradient: Tensor
+    """Norm of the gradient of all parameters, over all processes."""
+
+
 def descend(
     network: nn.Module,
     adam: torch.optim.Adam,
     loss: Callable[[int], Tensor],
     rounds: int,
     count: int,
-) -> Tensor:
+) -> Descent:
     """One step of Adam on the mean of a loss that is computed in rounds.
 
     Args:
@@ -44,7 +54,7 @@ def descend(
         count: Images that the mean is taken over.
 
     Returns:
-        The mean, detached, 0-d.
+        The mean loss and the norm of its gradient.
     """
     adam.zero_grad(set_to_none=True)
     network.requires_grad_(True)
@@ -55,8 +65,10 @@ def descend(
         total += part.detach()
     network.requires_grad_(False)
     distributed.average_gradients(network.parameters())
+    gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
     adam.step()
-    return total
+    sizes = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
+    return Descent(total, torch.linalg.vector_norm(sizes))
 
 
 def rounds(count: int, at_once: int) -> int:

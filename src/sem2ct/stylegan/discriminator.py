@@ -58,6 +58,26 @@ class DiscriminatorBlock(nn.Module):
         """(N, inputs, H, W) -> (N, outputs, H / 2, W / 2)."""
         return self.skip(features) + self.conv1(self.conv0(features))
 
+    def traced(self, features: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """`forward`, and what the two activations gave, detached, for `adjoint`."""
+        inner = self.conv0(features)
+        result = self.conv1(inner)
+        return self.skip(features) + result, (inner.detach(), result.detach())
+
+    def adjoint(self, gradient: Tensor, results: tuple[Tensor, Tensor]) -> Tensor:
+        """Gradient of the features from that of the result, as forward code.
+
+        Args:
+            gradient: (N, outputs, H / 2, W / 2).
+            results: Of the activations, from `traced`.
+
+        Returns:
+            (N, inputs, H, W), linear in `gradient` and in every weight.
+        """
+        inner, result = results
+        within = self.conv0.adjoint(self.conv1.adjoint(gradient, result), inner)
+        return self.skip.adjoint(gradient, gradient) + within
+
 
 class Discriminator(nn.Module):
     """StyleGAN2 discriminator with residual blocks.
@@ -109,6 +129,10 @@ class Discriminator(nn.Module):
         features = self.from_image(images).contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             features = block(features)
+        return self.judge(features)
+
+    def judge(self, features: Tensor) -> Tensor:
+        """Logits (N,), float32, of the features (N, C, 4, 4) behind the last block."""
         with full_precision(features):
             features = precise(features)
             deviation = minibatch_deviation(features, group=self.group)

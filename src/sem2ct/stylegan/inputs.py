@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sem2ct.runtime import distributed, seeding
+from sem2ct.runtime.device import send
 from sem2ct.stylegan.generator import Generator
 
 
@@ -131,8 +132,8 @@ def styles(generator: Generator, drawn: Draw, device: torch.device) -> tuple[Ten
     layer = torch.arange(generator.style_count)
     first = layer < drawn.crossover[:, None]
     if bool(first.all()):
-        ws = generator.mapping(drawn.z.to(device))
+        ws = generator.mapping(send(drawn.z, device))
         return ws, ws[:, 0]
-    both = generator.mapping(torch.cat([drawn.z, drawn.second_z]).to(device))
+    both = generator.mapping(send(torch.cat([drawn.z, drawn.second_z]), device))
     ws, second = both[:count], both[count:]
-    return torch.where(first[:, :, None].to(device), ws, second), ws[:, 0]
+    return torch.where(send(first[:, :, None], device), ws, second), ws[:, 0]

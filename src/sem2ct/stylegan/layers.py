@@ -8,7 +8,8 @@ only, not a weight per sample.  And leaky ReLU commutes with positive factors, s
 gain is moved into small tensors before it: weight, bias, demodulation.
 
 Styles, demodulation and dense layers are float32 under autocast too; a network moved to
-float64 computes in float64 throughout.
+float64 computes in float64 throughout.  Under float16 styles and weights are brought to
+size 1 before a modulated convolution, and what leaves it is clamped.
 
 Source: Karras et al. 2020, arXiv:1912.04958, section 2; Karras et al. 2018,
 arXiv:1710.10196, section 4.1 (equalised learning rate).
@@ -22,11 +23,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sem2ct.stylegan.convolution import convolve2d
-from sem2ct.stylegan.resample import blur, downsample, full_precision, precise, upsample
+from sem2ct.stylegan.fused import SLOPE, activate, serves
+from sem2ct.stylegan.resample import (
+    blur,
+    computes_float16,
+    downsample,
+    full_precision,
+    precise,
+    upsample,
+)
 
-SLOPE = 0.2
 LRELU_GAIN = math.sqrt(2)
 DEMODULATION_EPS = 1e-8
+FLOAT16_CLAMP = 256.0
 
 Step = Literal["up", "same", "down"]
 
@@ -105,6 +114,26 @@ def convolve(
     return blur(spread, padding=1, gain=4.0)
 
 
+def convolve_adjoint(gradient: Tensor, weight: Tensor, *, step: Step = "same") -> Tensor:
+    """The adjoint of `convolve` for a linear map of images of even side, same or down.
+
+    Args:
+        gradient: (N, O, H', W'), of the result.
+        weight: (O, I, k, k), the weight of the convolution.
+        step: The step of the convolution.
+
+    Returns:
+        (N, I, H, W), the gradient of the images.
+    """
+    assert step != "up", "not needed so far"
+    if step == "same":
+        return convolve2d(gradient, weight, padding=weight.shape[-1] // 2, transposed=True)
+    if weight.shape[-1] == 1:
+        # Upsampling is four times the adjoint of downsampling.
+        return upsample(convolve2d(gradient, weight / 4, transposed=True))
+    return blur(convolve2d(gradient, weight, stride=2, transposed=True), padding=1)
+
+
 class Convolution(nn.Module):
     """Convolution of the discriminator, with leaky ReLU and bias or with neither.
 
@@ -140,8 +169,26 @@ class Convolution(nn.Module):
         if self.bias is None:
             return convolve(images, self.weight * scale, step=self.step)
         bias = self.bias * self.gain
+        if serves(images.device):
+            return activate(convolve(images, self.weight * scale, step=self.step), bias)
+        # A convolution adds a bias for nothing on a CPU.
         result = convolve(images, self.weight * scale, bias, step=self.step)
         return functional.leaky_relu(result, SLOPE, inplace=True)
+
+    def adjoint(self, gradient: Tensor, result: Tensor) -> Tensor:
+        """Gradient of the images from that of the result, as forward code.
+
+        Args:
+            gradient: (N, outputs, H', W').
+            result: What `forward` returned, detached; only its signs count.
+
+        Returns:
+            (N, inputs, H, W), linear in `gradient` and in the weight.
+        """
+        if self.bias is not None:
+            gradient = torch.ops.aten.leaky_relu_backward(gradient, result, SLOPE, True)
+        scale = self.gain / math.sqrt(self.weight[0].numel())
+        return convolve_adjoint(gradient, self.weight * scale, step=self.step)
 
 
 def demodulation(styles: Tensor, weight: Tensor) -> Tensor:
@@ -158,6 +205,30 @@ def demodulation(styles: Tensor, weight: Tensor) -> Tensor:
     """
     energy = weight.square().sum((2, 3))
     return (styles.square() @ energy.t() + DEMODULATION_EPS).rsqrt()
+
+
+def prenormalised(styles: Tensor, weight: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same modulated convolution with factors that float16 can hold.
+
+    Styles are divided by their largest size and weights by theirs and the root of the fan-in,
+    so no sum inside the convolution exceeds 256 sqrt(9 * 512) for images clamped to 256; the
+    demodulation takes both back.
+
+    Args:
+        styles: (N, I).
+        weight: (O, I, k, k).
+        factor: (N, O), what the result of the convolution is multiplied by.
+
+    Returns:
+        The three, changed; what they compute together is the same.
+
+    Source: Karras et al. 2020, arXiv:2006.06676, appendix D.
+    """
+    # The product does not depend on the two divisors, so they need no gradient.
+    largest = styles.detach().abs().amax(1, keepdim=True).clamp(min=DEMODULATION_EPS)
+    size = weight.detach().abs().amax((1, 2, 3)).clamp(min=DEMODULATION_EPS)
+    size = size * math.sqrt(weight[0].numel())
+    return styles / largest, weight / size[:, None, None, None], factor * largest * size
 
 
 def modulated_convolution(
@@ -227,17 +298,17 @@ class StyledConvolution(nn.Module):
         Returns:
             (N, outputs, H', W').
         """
-        styles = self.affine(style)
+        styles, weight = self.affine(style), self.weight
         with full_precision(images):
-            factor = demodulation(styles, self.weight) * LRELU_GAIN
-        result = convolve(scaled(images, styles), self.weight, step=self.step)
-        kind = result.dtype
-        bias = (self.bias * LRELU_GAIN).to(kind)[:, None, None]
-        result = torch.addcmul(bias, result, factor.to(kind)[:, :, None, None])
+            factor = demodulation(styles, weight) * LRELU_GAIN
+        clamp = math.inf
+        if computes_float16(images):
+            styles, weight, factor = prenormalised(styles, weight, factor)
+            clamp = FLOAT16_CLAMP
+        result = convolve(scaled(images, styles), weight, step=self.step)
         if noise is not None:
-            # The sum above is ours alone, so noise may be added in place.
-            result += (noise * (self.noise_strength * LRELU_GAIN)).to(kind)
-        return functional.leaky_relu(result, SLOPE, inplace=True)
+            noise = noise * (self.noise_strength * LRELU_GAIN)
+        return activate(result, self.bias * LRELU_GAIN, factor=factor, noise=noise, clamp=clamp)
 
 
 class ToImage(nn.Module):

@@ -53,6 +53,12 @@ def full_precision(images: Tensor) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+def computes_float16(images: Tensor) -> bool:
+    """Whether autocast computes in float16 on the images' device."""
+    kind = images.device.type
+    return torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) is torch.float16
+
+
 def precise(values: Tensor) -> Tensor:
     """The values in float32, or in float64 if they are."""
     return values if values.dtype is torch.float64 else values.float()

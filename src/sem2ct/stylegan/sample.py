@@ -105,12 +105,38 @@ def tiles(
     """
     side = generator.resolution
     drawn = np.empty((len(indices), side, side), dtype=np.uint8)
+    before: Callable[[], object] = bool
     for first in range(0, len(indices), batch):
         chosen = indices[first : first + batch]
         grey = images(generator, seed=seed, indices=chosen, psi=psi)
-        drawn[first : first + batch] = from_network(grey)[:, 0].cpu().numpy()
+        coming = _Coming(from_network(grey)[:, 0], drawn[first : first + batch])
+        # The batch before is taken only now, when the device has its next work.
+        before()
+        before = coming.take
         seen(len(chosen))
+    before()
     return drawn
+
+
+class _Coming:
+    """A batch of tiles on its way from the device, which need not wait for it."""
+
+    def __init__(self, grey: Tensor, place: NDArray[np.uint8]) -> None:
+        """Starts the way of (n, R, R) uint8 to `place`."""
+        self._place, self._arrived = place, None
+        if grey.is_cuda:
+            self._grey = torch.empty(grey.shape, dtype=grey.dtype, pin_memory=True)
+            self._grey.copy_(grey, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record(torch.cuda.current_stream(grey.device))
+        else:
+            self._grey = grey
+
+    def take(self) -> None:
+        """Waits for it and puts it into its place."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        self._place[:] = self._grey.numpy()
 
 
 def fixed_style(

@@ -15,19 +15,21 @@ Sources: Karras et al. 2020, arXiv:1912.04958 (section B: lazy regularisation) a
 arXiv:2006.06676.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sem2ct.runtime import distributed, seeding
-from sem2ct.runtime.device import autocast
+from sem2ct.runtime.device import autocast, send
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.stylegan import augment as augmentation
-from sem2ct.stylegan import augment_draws, descent, inputs, losses
-from sem2ct.stylegan.augment_draws import PIPES, within
+from sem2ct.stylegan import augment_draws, augment_pipes, descent, inputs, losses, transfer
 from sem2ct.stylegan.discriminator import Discriminator
 from sem2ct.stylegan.generator import Generator
+from sem2ct.stylegan.penalty import gradient_penalty_of
 from sem2ct.training.averaging import Averaged
 
 PATH_LENGTH_DECAY = 0.01
@@ -53,13 +55,16 @@ class StyleganTrainer:
         path_length_weight: Weight of the path-length penalty; 0 leaves it out.
         path_length_interval: Steps between two path-length phases.
         style_mixing: Chance that an image mixes two styles.
-        augment: none, blit, sem or bgc.
+        augment: none, blit, sem, bgc, bgcfnc or diffaugment.
         augment_target: r_t that the controller keeps.
         augment_ramp_images: Images in which p may go from 0 to 1.
-        precision: float32 or bf16, of the networks' arithmetic.
+        precision: float32, tf32, bf16 or mixed, of the networks' arithmetic.
         seed: Start of every random stream.
         device: Where to compute.
         symmetries: none, mirror or dihedral; what augment=sem may turn and mirror.
+        augment_strengths: Numbers that replace those of the pipe, by name.
+        deviation_group: Images in a group of the discriminator's minibatch deviation.
+        freeze_d: Blocks of the discriminator that do not learn (FreezeD).
 
     Raises:
         Refusal: If half a batch cannot be shared among the processes.
@@ -91,6 +96,9 @@ class StyleganTrainer:
         seed: int,
         device: torch.device,
         symmetries: str = "dihedral",
+        augment_strengths: Mapping[str, float] = MappingProxyType({}),
+        deviation_group: int = 4,
+        freeze_d: int = 0,
     ) -> None:
         """Draws all weights from the seed; see the class for the arguments."""
         _refuse_half_batch(batch_size, path_length_weight)
@@ -99,7 +107,7 @@ class StyleganTrainer:
         self._r1 = (r1_gamma, r1_interval)
         self._path_length = (path_length_weight, path_length_interval)
         self._style_mixing = style_mixing
-        self._pipe = within(PIPES[augment], symmetries) if augment == "sem" else PIPES[augment]
+        self._pipe = augment_pipes.pipe(augment, symmetries=symmetries, strengths=augment_strengths)
         self._precision = precision
         self._seed = seed
         self._device = device
@@ -109,7 +117,8 @@ class StyleganTrainer:
             self.generator = Generator(
                 z_dim=z_dim, w_dim=w_dim, mapping_layers=mapping_layers, **shape
             )
-            self.discriminator = Discriminator(**shape)
+            self.discriminator = Discriminator(group=deviation_group, **shape)
+        transfer.freeze(self.discriminator, freeze_d)
         self.generator.to(device).requires_grad_(False)
         self.discriminator.to(device).requires_grad_(False)
         self._averaged = Averaged(
@@ -136,17 +145,19 @@ class StyleganTrainer:
             images_seen: Images before this step; a multiple of the batch size.
 
         Returns:
-            Detached values, 0-d, of this process's share: g_loss, d_loss, real_sign
-            (r_t), augment (p), and, in steps that measure them, path_length, r1.
+            Detached values, 0-d, of this process's share: g_loss, d_loss, real_logit,
+            fake_logit (means), real_sign (r_t), augment (p), and, in steps that measure
+            them, path_length, r1; over all processes the norms of the gradients of the
+            two losses, generator_gradient and discriminator_gradient.
         """
-        real = images["sem"].to(self._device, non_blocking=True)
+        real = send(images["sem"], self._device)
         steps = images_seen // self._batch_size
-        values = self._generator_phase(images_seen)
+        values = self.generator_phase(images_seen)
         if descent.due(steps, *self._path_length):
-            values |= self._path_length_phase(images_seen)
-        values |= self._discriminator_phase(real, images_seen)
+            values |= self.path_length_phase(images_seen)
+        values |= self.discriminator_phase(real, images_seen)
         if descent.due(steps, *self._r1):
-            values |= self._gradient_penalty_phase(real, images_seen)
+            values |= self.gradient_penalty_phase(real, images_seen)
         self._averaged.update(self.generator, images_seen=images_seen, batch_size=self._batch_size)
         return values
 
@@ -176,7 +187,8 @@ class StyleganTrainer:
         self._mean_path_length.copy_(state["mean_path_length"])
         self._strength.restore(state["strength"])
 
-    def _generator_phase(self, images_seen: int) -> dict[str, Tensor]:
+    def generator_phase(self, images_seen: int) -> dict[str, Tensor]:
+        """The generator against the discriminator: one step of Adam and its values."""
         drawn = self._draw("generator", images_seen, self._batch_size)
         changes = self._changes("generator", images_seen)
         rounds = descent.rounds(len(drawn.z), self._batch_per_device)
@@ -187,12 +199,13 @@ class StyleganTrainer:
             styles.append(w.detach())
             return losses.generator_loss(self._judge(fake, changes.part(k, rounds)))
 
-        g_loss = descent.descend(self.generator, self._generator_adam, loss, rounds, len(drawn.z))
+        done = descent.descend(self.generator, self._generator_adam, loss, rounds, len(drawn.z))
         mean_style = distributed.mean_over_ranks(torch.cat(styles).mean(0, keepdim=True))
         self.generator.mapping.track(mean_style)
-        return {"g_loss": g_loss}
+        return {"g_loss": done.loss, "generator_gradient": done.gradient}
 
-    def _path_length_phase(self, images_seen: int) -> dict[str, Tensor]:
+    def path_length_phase(self, images_seen: int) -> dict[str, Tensor]:
+        """The generator's path-length penalty, on half a batch."""
         weight, interval = self._path_length
         drawn = self._draw("path length", images_seen, max(self._batch_size // 2, 1))
         rounds = descent.rounds(len(drawn.z), max(self._batch_per_device // 2, 1))
@@ -205,7 +218,9 @@ class StyleganTrainer:
             part = drawn.part(k, rounds)
             fake, ws, _ = self._fake("path length", part)
             key = seeding.mix(self._seed, "path length direction")
-            (direction,) = inputs.noise_planes(key, part.number.to(self._device), fake.shape[-1:])
+            (direction,) = inputs.noise_planes(
+                key, send(part.number, self._device), fake.shape[-1:]
+            )
             lengths = losses.path_lengths(fake, ws, direction)
             measured.append(lengths.detach())
             return (lengths - target).square() * (weight * interval)
@@ -215,46 +230,65 @@ class StyleganTrainer:
         target.lerp_(distributed.mean_over_ranks(length), PATH_LENGTH_DECAY)
         return {"path_length": length}
 
-    def _discriminator_phase(self, real: Tensor, images_seen: int) -> dict[str, Tensor]:
+    def discriminator_phase(self, real: Tensor, images_seen: int) -> dict[str, Tensor]:
+        """The discriminator on generated and on real images, which count for p."""
         drawn = self._draw("discriminator", images_seen, self._batch_size)
         fake_changes = self._changes("fake", images_seen)
         real_changes = self._changes("real", images_seen)
         rounds = descent.rounds(len(real), self._batch_per_device)
-        signs: list[Tensor] = []
+        seen: tuple[list[Tensor], list[Tensor]] = [], []
 
         # One after the other, not summed: the memory of one pass at a time, and faster.
         def loss(half_round: int) -> Tensor:
             k, of_real = divmod(half_round, 2)
             if of_real:
-                real_logits = self._judge(real[k::rounds], real_changes.part(k, rounds))
-                signs.append(real_logits.detach().sign())
-                return losses.discriminator_loss_real(real_logits)
-            with torch.no_grad():
-                fake, _, _ = self._fake("discriminator", drawn.part(k, rounds))
-            return losses.discriminator_loss_fake(self._judge(fake, fake_changes.part(k, rounds)))
+                logits = self._judge(real[k::rounds], real_changes.part(k, rounds))
+                loss_of = losses.discriminator_loss_real
+            else:
+                with torch.no_grad():
+                    fake, _, _ = self._fake("discriminator", drawn.part(k, rounds))
+                logits = self._judge(fake, fake_changes.part(k, rounds))
+                loss_of = losses.discriminator_loss_fake
+            seen[of_real].append(logits.detach())
+            return loss_of(logits)
 
-        d_loss = descent.descend(
+        done = descent.descend(
             self.discriminator, self._discriminator_adam, loss, 2 * rounds, len(real)
         )
-        real_signs = torch.cat(signs)
-        values = {"d_loss": d_loss, "real_sign": real_signs.mean()}
-        if self._pipe != PIPES["none"]:
+        fake_logits, real_logits = (torch.cat(logits) for logits in seen)
+        real_signs = real_logits.sign()
+        values = {
+            "d_loss": done.loss,
+            "discriminator_gradient": done.gradient,
+            "real_logit": real_logits.mean(),
+            "fake_logit": fake_logits.mean(),
+            "real_sign": real_signs.mean(),
+        }
+        if self._pipe.adaptive:
             values["augment"] = torch.full((), self._strength.value, device=self._device)
             self._strength.observe(real_signs, batch_size=self._batch_size)
         return values
 
-    def _gradient_penalty_phase(self, real: Tensor, images_seen: int) -> dict[str, Tensor]:
+    def gradient_penalty_phase(self, real: Tensor, images_seen: int) -> dict[str, Tensor]:
+        """The discriminator's gradient penalty, through the augmentation."""
         gamma, interval = self._r1
         changes = self._changes("gradient penalty", images_seen)
         rounds = descent.rounds(len(real), self._batch_per_device)
 
         def loss(k: int) -> Tensor:
-            seen = real[k::rounds].detach().requires_grad_(True)
-            penalty = losses.gradient_penalty(seen, self._judge(seen, changes.part(k, rounds)))
+            part = changes.part(k, rounds)
+            with autocast(self._precision, self._device):
+                penalty, _ = gradient_penalty_of(
+                    self.discriminator,
+                    real[k::rounds],
+                    lambda images: augmentation.apply(images, part),
+                )
             return penalty * (gamma / 2 * interval)
 
-        r1 = descent.descend(self.discriminator, self._discriminator_adam, loss, rounds, len(real))
-        return {"r1": r1 / (gamma / 2 * interval)}
+        done = descent.descend(
+            self.discriminator, self._discriminator_adam, loss, rounds, len(real)
+        )
+        return {"r1": done.loss / (gamma / 2 * interval)}
 
     def _draw(self, phase: str, images_seen: int, count: int) -> inputs.Draw:
         """Latents of this process's share of a batch."""
@@ -269,27 +303,29 @@ class StyleganTrainer:
         )
         return whole.share()
 
-    def _changes(self, phase: str, images_seen: int) -> augment_draws.Draw:
+    def _changes(self, phase: str, images_seen: int) -> augment_draws.Changes:
         """Augmentation of this process's share of a batch."""
         whole = augment_draws.draw(
             self._pipe,
             strength=self._strength.value,
+            seed=self._seed,
+            phase=phase,
+            first=images_seen,
             count=self._batch_size,
             side_px=self.generator.resolution,
-            stream=seeding.numpy_generator(self._seed, "augment", phase, images_seen),
         )
         return whole.share()
 
     def _fake(self, phase: str, drawn: inputs.Draw) -> tuple[Tensor, Tensor, Tensor]:
         """Generated images, the styles they are made of, and the unmixed first styles."""
         key = seeding.mix(self._seed, "noise", phase)
-        numbers = drawn.number.to(self._device)
+        numbers = send(drawn.number, self._device)
         planes = inputs.noise_planes(key, numbers, self.generator.noise_shapes)
-        with autocast(self._precision, self._device):
+        with autocast(self._precision, self._device, mixed="float16"):
             ws, w = inputs.styles(self.generator, drawn, self._device)
             return self.generator.synthesis(ws, planes), ws, w
 
-    def _judge(self, images: Tensor, changes: augment_draws.Draw) -> Tensor:
+    def _judge(self, images: Tensor, changes: augment_draws.Changes) -> Tensor:
         """Logits of augmented images."""
         changed = augmentation.apply(images, changes)
         with autocast(self._precision, self._device):

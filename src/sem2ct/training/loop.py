@@ -24,12 +24,15 @@ from torch import Tensor
 from sem2ct.runtime import checkpoint, distributed, log
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.run_folder import RunFolder
+from sem2ct.training.watch import Best, Watch
 
 LOGGER = logging.getLogger(__name__)
 
 # A terminal's Ctrl-C and a launcher's copy of it arrive together; a second one that
 # is meant comes later than this.
 SECOND_SIGNAL_S = 1.0
+
+UNWATCHED = Watch()
 
 
 class Trainer(Protocol):
@@ -62,8 +65,9 @@ def run(
     previews: Callable[[int], dict[str, np.ndarray]],
     what: str,
     extra: dict[str, Any] | None = None,
+    watch: Watch = UNWATCHED,
 ) -> int:
-    """Trains up to `total_images`, going on from the newest checkpoint of the folder.
+    """Trains up to `total_images`, from the newest checkpoint on; returns images seen.
 
     Args:
         trainer: The model.
@@ -78,32 +82,31 @@ def run(
         previews: Pictures by name, uint8 (H, W) or (H, W, 3); called on rank 0 only.
         what: Shown in front of the progress bar.
         extra: More for the checkpoint's bag, plain values and tensors.
-
-    Returns:
-        Images seen.
+        watch: What the training is judged by while it runs.
 
     Raises:
-        Refusal: If the newest checkpoint cannot be used or a value is not finite.
+        Refusal: If the newest checkpoint cannot be used or the training diverges.
         SystemExit: 143 or 130 after SIGTERM or SIGINT, with the step finished and saved.
     """
-    means = Means()
-    images_seen, clock = _resume(trainer, means, folder)
+    record = _Record(trainer, folder, watch, keep_checkpoints, extra or {})
+    images_seen = record.resume()
     with (
         Ahead(batches, images_seen, batch_size, total_images) as ahead,
         log.progress(total_images, done=images_seen, unit="images", what=what) as bar,
         Stop() as stop,
     ):
         while images_seen < total_images:
-            means.add(_step(trainer, ahead.next(), images_seen))
+            record.means.add(_step(trainer, ahead.next(), images_seen))
             images_seen += batch_size
             at_end = images_seen >= total_images
+            measured = watch.values(images_seen, at_end=at_end)
             if images_seen % values_images == 0 or at_end:
-                _report(folder, clock, means, images_seen)
+                record.report(images_seen, measured)
             if images_seen % preview_images == 0 or at_end:
                 _preview(folder, previews, images_seen)
             stopping = distributed.any_rank(stop.asked) and not at_end
             if images_seen % checkpoint_images == 0 or at_end or stopping:
-                _save(trainer, means, folder, images_seen, keep_checkpoints, extra or {})
+                record.save(images_seen, measured)
             bar.update(batch_size)
             if stopping:
                 stop.leave(images_seen)
@@ -136,9 +139,9 @@ class Means:
         self._sums, self._counts = {}, {}
         return dict(zip(names, together.tolist(), strict=True))
 
-    def require_finite(self, images_seen: int) -> None:
-        """Refuses to go on, or to save, when a value is no number any more."""
-        _require_finite({name: float(total) for name, total in self._sums.items()}, images_seen)
+    def so_far(self) -> dict[str, float]:
+        """Returns this rank's sums, which are no numbers where a value was none."""
+        return {name: float(total) for name, total in self._sums.items()}
 
     def state(self) -> dict[str, Any]:
         """Returns what was added since the last row, the mean over all ranks."""
@@ -258,39 +261,76 @@ class Stop:
             raise SystemExit(128 + number)
 
 
-def _resume(trainer: Trainer, means: Means, folder: RunFolder) -> tuple[int, Clock]:
-    """Goes back to the newest checkpoint, or to nothing; returns images seen and time."""
-    path = checkpoint.newest(folder.path / "checkpoints")
-    images_seen = 0 if path is None else _restore(trainer, means, path)
-    return images_seen, Clock(folder.rewind(images_seen), images_seen)
+class _Record:
+    """What is kept of a run: means since the last row, time, checkpoints, the best of them."""
 
+    def __init__(
+        self, trainer: Trainer, folder: RunFolder, watch: Watch, keep: int, extra: dict[str, Any]
+    ) -> None:
+        self.means = Means()
+        self._trainer = trainer
+        self._folder = folder
+        self._checkpoints = folder.path / "checkpoints"
+        self._watch = watch
+        self._keep = keep
+        self._extra = extra
+        self._best = Best({})
 
-def _restore(trainer: Trainer, means: Means, path: Path) -> int:
-    bag = checkpoint.load(path)
-    try:
-        trainer.restore(bag["trainer"])
-        means.restore(bag["means"])
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise Refusal(
-            f"{path} does not fit this training ({reason}); choose another name with run=, or"
-            " delete it"
-        ) from error
-    LOGGER.info("going on from %s", path)
-    return bag["images_seen"]
+    def resume(self) -> int:
+        """Goes back to the newest checkpoint, or to nothing; returns images seen."""
+        path = checkpoint.newest(self._checkpoints)
+        images_seen = 0 if path is None else self._restore(path)
+        self._clock = Clock(self._folder.rewind(images_seen), images_seen)
+        return images_seen
 
+    def report(self, images_seen: int, measured: Mapping[str, float]) -> None:
+        """Writes a row of values, and says it."""
+        values = self.means.take()
+        self._require_finite(values, images_seen)
+        seconds, rate = self._clock.read(images_seen)
+        values |= measured
+        row = {"seconds": round(seconds, 3), "images_per_second": round(rate, 3), **values}
+        self._folder.values(images_seen, row)
+        LOGGER.info(log.line(images_seen, seconds, rate, values))
 
-def _save(
-    trainer: Trainer,
-    means: Means,
-    folder: RunFolder,
-    images_seen: int,
-    keep: int,
-    extra: dict[str, Any],
-) -> None:
-    means.require_finite(images_seen)
-    bag = {"trainer": trainer.state(), "means": means.state(), **extra}
-    checkpoint.save(folder.path / "checkpoints", images_seen, bag, keep=keep)
+    def save(self, images_seen: int, measured: Mapping[str, float]) -> None:
+        """Writes a checkpoint, unless the training has diverged."""
+        self._require_finite(self.means.so_far(), images_seen)
+        self._watch.require_spread(measured, images_seen, self._checkpoints)
+        self._best.consider(measured, self._watch, images_seen)
+        bag = {"trainer": self._trainer.state(), "means": self.means.state(), **self._extra}
+        best = self._best.record
+        if best:
+            bag["best"] = best
+        checkpoint.save(self._checkpoints, images_seen, bag, keep=self._keep, best=best)
+
+    def _restore(self, path: Path) -> int:
+        bag = checkpoint.load(path)
+        try:
+            self._trainer.restore(bag["trainer"])
+            self.means.restore(bag["means"])
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise Refusal(
+                f"{path} does not fit this training ({reason}); choose another name with run=, or"
+                " delete it"
+            ) from error
+        self._best = Best(bag.get("best", {}))
+        # A crash can come between a checkpoint and the record of it.
+        checkpoint.record_best(self._checkpoints, self._best.record)
+        LOGGER.info("going on from %s", path)
+        return bag["images_seen"]
+
+    def _require_finite(self, values: Mapping[str, float], images_seen: int) -> None:
+        for name, value in values.items():
+            if not math.isfinite(value):
+                last = checkpoint.newest(self._checkpoints)
+                raise Refusal(
+                    f"{name} became {value} before images={images_seen}; {self._watch.advice}"
+                    " (and delete this run's folder), or run again to go on from the last"
+                    f" checkpoint ({'none yet' if last is None else last.name}) if it was a"
+                    " passing fault"
+                )
 
 
 def _step(trainer: Trainer, images: dict[str, Tensor], images_seen: int) -> dict[str, Tensor]:
@@ -303,29 +343,9 @@ def _step(trainer: Trainer, images: dict[str, Tensor], images_seen: int) -> dict
         ) from error
 
 
-def _report(folder: RunFolder, clock: Clock, means: Means, images_seen: int) -> None:
-    """Writes a row of values, and says it."""
-    values = means.take()
-    _require_finite(values, images_seen)
-    seconds, rate = clock.read(images_seen)
-    row = {"seconds": round(seconds, 3), "images_per_second": round(rate, 3), **values}
-    folder.values(images_seen, row)
-    LOGGER.info(log.line(images_seen, seconds, rate, values))
-
-
 def _preview(
     folder: RunFolder, previews: Callable[[int], dict[str, np.ndarray]], images_seen: int
 ) -> None:
     if distributed.is_main():
         for name, image in previews(images_seen).items():
             folder.picture(name, images_seen, image)
-
-
-def _require_finite(values: Mapping[str, float], images_seen: int) -> None:
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise Refusal(
-                f"{name} became {value} before images={images_seen}; lower learning_rate"
-                " (and delete this run's folder), or run again to go on from the last checkpoint"
-                " if it was a passing fault"
-            )
