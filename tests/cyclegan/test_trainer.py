@@ -210,6 +210,16 @@ def test_an_inverted_contrast_ends_the_training_with_advice():
         train(trainer, 1, 40)
 
 
+def test_a_translation_that_hardly_follows_the_ct_is_doubted_after_guard_images():
+    trainer = make(guard_images=64)
+    trainer.correlation = torch.tensor(0.31)
+    assert trainer.doubt(63) == ""
+    assert "grey_correlation is 0.31 at 64 images (under 0.5)" in trainer.doubt(64)
+    assert "consistency_weight" in trainer.doubt(64)
+    trainer.correlation = torch.tensor(0.51)
+    assert trainer.doubt(64) == ""
+
+
 def test_before_guard_images_an_inverted_contrast_may_pass():
     trainer = inverted(make(learning_rate=0.0, guard_images=1000))
     rows = train(trainer, 1, 20)

@@ -50,3 +50,30 @@ def test_the_scale_follows_from_the_two_stores(tmp_path):
     shapes = {name: tuple(images.shape) for name, images in domains.share(0).items()}
     assert domains.scale == 8
     assert shapes == {"ct": (2, 1, 8, 8), "sem": (2, 1, 64, 64)}
+
+
+def test_live_tiles_are_drawn_in_the_step_from_the_named_file(tmp_path, foreign):
+    path = foreign.write(tmp_path / "snapshot.pkl", foreign.content(*foreign.networks()))
+    settings = SimpleNamespace(
+        ct=store(tmp_path / "ct", px=8, domain="ct"),
+        sem="live",
+        stylegan=tmp_path / "nowhere",
+        checkpoint=path,
+        psi=1.0,
+        symmetries="none",
+        seed=0,
+        batch_size=2,
+        device="cpu",
+    )
+    assert train_cyclegan.inputs(settings) == [tmp_path / "ct" / "manifest.json", path]
+    domains = train_cyclegan._Domains(settings)
+    assert (domains.scale, domains.sem_facts["pixel_um"]) == (2, None)
+    assert list(domains.share(4)) == ["ct"]
+    assert domains.share(4, live=True)["sem"].shape == (2, 1, 16, 16)
+
+    class Student:
+        def step(self, images, images_seen):
+            return images
+
+    given = domains.fed(Student()).step(domains.share(4), 4)
+    assert (given["sem"] == domains.share(4, live=True)["sem"]).all()

@@ -1,6 +1,7 @@
 """The translate stage on a small scan with an untrained translator."""
 
 import json
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -15,6 +16,7 @@ from sem2ct.cyclegan.volume import VolumeTranslator
 from sem2ct.data import pyramid
 from sem2ct.data.intensity import Window, from_network, to_network
 from sem2ct.data.translated import Translated
+from sem2ct.runtime import distributed
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.run_folder import RunFolder
 from sem2ct.runtime.seeding import mix
@@ -78,6 +80,7 @@ def settings(root, **changed):
         "ct_raw_dtype": "none",
         "ct_raw_byte_order": "little",
         "ct_raw_header_bytes": 0,
+        "ct_dataset": "only",
         "ct_pixel_um": 2.0,
         "z_range": [1, 3],
         "y_range": "all",
@@ -87,13 +90,19 @@ def settings(root, **changed):
         "halo_px": "network",
         "ome_zarr_version": "0.5",
         "chunk_px": 64,
+        "realisations": 1,
     }
     return build("translate", values | changed)
 
 
 def run(root, path, **changed):
     asked = settings(root, **changed)
-    folder = RunFolder.open(path, asked.model_dump(mode="json"), inputs=translate.inputs(asked))
+    folder = RunFolder.open(
+        path,
+        asked.model_dump(mode="json"),
+        inputs=translate.inputs(asked),
+        writer=distributed.is_main(),
+    )
     translate.run(asked, folder)
     return folder
 
@@ -238,6 +247,49 @@ def test_another_seed_is_another_realisation_in_the_same_place(brought, tmp_path
     one, two = volume_of(tmp_path / "one"), volume_of(tmp_path / "two")
     assert (one != two).mean() > 0.1
     assert np.corrcoef(one.ravel(), two.ravel())[0, 1] > 0.9
+
+
+def test_several_realisations_share_the_ct_and_come_with_mean_and_deviation(brought, tmp_path):
+    one = {"z_range": [1, 2], "refine_z": False}
+    run(brought, tmp_path / "three", **one, realisations=3)
+    run(brought, tmp_path / "one", **one)
+    names = ["translation", "realisation_1", "realisation_2", "mean", "deviation"]
+    volumes = {
+        name: zarr.open_group(tmp_path / "three" / f"{name}.ome.zarr", mode="r")["0"][:].astype(int)
+        for name in names
+    }
+    assert np.array_equal(volumes["translation"], volume_of(tmp_path / "one"))
+    stack = np.stack([volumes[name] for name in names[:3]])
+    assert (stack[0] != stack[1]).mean() > 0.1
+    assert (stack[1] != stack[2]).mean() > 0.1
+    assert np.abs(volumes["mean"] - stack.mean(0)).max() <= 0.5
+    assert np.abs(volumes["deviation"] - stack.std(0)).max() <= 0.5 + 1e-9
+    assert volumes["deviation"].max() > 2
+
+
+def test_realisations_of_a_network_without_noise_are_refused(brought, tmp_path):
+    with pytest.raises(Refusal, match="realisations=2, but network=paper has no noise"):
+        run(brought, tmp_path / "run", cyclegan=brought / "paper", realisations=2)
+
+
+def translated_here(root: str, path: str) -> None:
+    """What one of two processes does."""
+    pyramid.SLAB_BYTES = 4 * 120 * 152
+    run(Path(root), Path(path), z_range="all", realisations=2, devices=2)
+
+
+def test_two_processes_write_the_bytes_of_one(brought, tmp_path, two_ranks):
+    run(brought, tmp_path / "one", z_range="all", realisations=2)
+    two_ranks(translated_here, str(brought), str(tmp_path / "two"))
+    one, two = tmp_path / "one", tmp_path / "two"
+    files = [file.relative_to(one) for file in one.rglob("*") if file.is_file()]
+    whole = [file for file in files if ".zarr" in str(file) and "journal" not in str(file)]
+    assert len(whole) > 20
+    for file in [*whole, "field_of_view.tif", "done.json", "previews/translation.png"]:
+        assert (one / file).read_bytes() == (two / file).read_bytes(), file
+    # The second process did have work: slabs 1 and 3 of 4.
+    noted = (two / "mean.ome.zarr.journal.1.jsonl").read_text().splitlines()
+    assert [json.loads(line).get("slab") for line in noted] == [None, 1, 3]
 
 
 def test_the_estimate_states_shape_and_tiles_and_writes_nothing(brought, tmp_path):

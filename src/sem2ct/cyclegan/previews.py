@@ -1,12 +1,37 @@
 """The picture that shows a translation while it is learned."""
 
+import logging
+
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
+from sem2ct.cyclegan.trainer import CycleganTrainer
+
+LOGGER = logging.getLogger(__name__)
 GAP_PX = 2
 WHITE = 255
+
+
+def look(
+    trainer: CycleganTrainer, images_seen: int, ct_patches: Tensor, sem_tiles: Tensor
+) -> dict[str, np.ndarray]:
+    """Shows how far a training is, and warns when its translation hardly follows the CT.
+
+    Args:
+        trainer: What learns.
+        images_seen: How far it is.
+        ct_patches: Always the same, as for `grid`; so are the tiles.
+        sem_tiles: See `ct_patches`.
+
+    Returns:
+        The picture, by its name.
+    """
+    doubt = trainer.doubt(images_seen)
+    if doubt:
+        LOGGER.warning("%s", doubt)
+    return {"translation": grid(trainer.ema, trainer.sem_to_ct, ct_patches, sem_tiles)}
 
 
 @torch.no_grad()

@@ -35,6 +35,7 @@ from sem2ct.training.averaging import Averaged
 from sem2ct.training.schedules import constant_then_linear
 
 BETAS = (0.5, 0.999)
+DOUBTFUL_CORRELATION = 0.5
 RARELY = 16  # steps between two looks at what costs extra
 
 
@@ -325,6 +326,24 @@ class CycleganTrainer:
             self.sem_to_ct.skip.bias.fill_(-bias / gain)
         self.ema.load_state_dict(self.ct_to_sem.state_dict())
 
+    def doubt(self, images_seen: int) -> str:
+        """A sentence when dark and bright begin to change places; empty otherwise.
+
+        Args:
+            images_seen: Images before the next step.
+        """
+        if images_seen < self.guard_images or self.correlation >= DOUBTFUL_CORRELATION:
+            return ""
+        return (
+            f"grey_correlation is {float(self.correlation):.2f} at {images_seen} images (under"
+            f" {DOUBTFUL_CORRELATION}): the translation hardly follows the CT; {self._remedy()}"
+        )
+
+    def _remedy(self) -> str:
+        if self.network == "paper":
+            return "choose network=robust or another seed="
+        return "raise consistency_weight, or choose another seed="
+
     def _guard(self, correlation: Tensor, images_seen: int) -> None:
         """Follows the grey correlation, and refuses to go on with an inverted contrast."""
         remembered = 0.5 ** (8 * self.batch_size / max(self.guard_images, 8 * self.batch_size))
@@ -333,14 +352,9 @@ class CycleganTrainer:
         if seen < self.guard_images or (seen // self.batch_size) % RARELY:
             return
         if self.correlation < 0:
-            change = (
-                "choose network=robust or another seed="
-                if self.network == "paper"
-                else "raise consistency_weight, or choose another seed="
-            )
             raise Refusal(
                 f"grey_correlation is {float(self.correlation):.2f} after {seen} images: the"
-                f" translation is dark where the CT is bright; {change}, under another run="
+                f" translation is dark where the CT is bright; {self._remedy()}, under another run="
             )
 
 

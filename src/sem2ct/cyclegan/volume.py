@@ -44,7 +44,7 @@ class VolumeTranslator:
     noise_key: int
     """Names the realisation."""
     precision: str
-    """float32 or bf16."""
+    """float32, tf32, bf16 or mixed."""
     device: torch.device
     """Where the network runs."""
     ct_pixel_um: float | None
@@ -184,7 +184,7 @@ def prepare(
         core_px: Side of a tile's kept part, in CT pixels.
         halo_px: Context around it; "network": as far as it sees, or 8 if that is everything.
         seed: Start of the noise.
-        precision: float32 or bf16.
+        precision: float32, tf32, bf16 or mixed.
         device: auto, cpu or cuda.
 
     Raises:

@@ -6,9 +6,14 @@ the middle, the next writer checks the noted slabs and asks for the others alone
 of it happens in `<name>.tmp`, which takes its name at the very end: a folder called
 `<name>` is complete.
 
+Several processes write one volume by taking different slabs, which share no file; each
+has a journal of its own.  The first one opens the volume before the others join it, and
+finishes it after them.
+
 Source: OME-Zarr 0.4 and 0.5, https://ngff.openmicroscopy.org/specifications/.
 """
 
+import glob
 import hashlib
 import json
 import math
@@ -105,6 +110,7 @@ class PyramidWriter:
         chunk_px: Side of a chunk.
         facts: Plain values kept in the attributes under `sem2ct`; with the other arguments
             they are the plan that a journal must have to be continued.
+        part: Number of this process; 0 opens the volume, the others join it.
     """
 
     def __init__(
@@ -118,6 +124,7 @@ class PyramidWriter:
         version: str = "0.5",
         chunk_px: int = 64,
         facts: dict[str, Any] | None = None,
+        part: int = 0,
     ) -> None:
         """Continues a volume of the same plan, or starts anew."""
         self.path, self.shape, self.version, self.chunk_px = path, shape, version, chunk_px
@@ -125,7 +132,9 @@ class PyramidWriter:
         self.slabs = -(-shape[0] // self.slab)
         self.levels = levels(shape, slab=self.slab)
         self._unfinished = path.with_name(path.name + ".tmp")
-        self._journal = path.with_name(path.name + ".journal.jsonl")
+        self._first_journal = path.with_name(path.name + ".journal.jsonl")
+        mine = f"{path.name}.journal.{part}.jsonl"
+        self._journal = path.with_name(mine) if part else self._first_journal
         self._attributes = _attributes(
             self.levels, path.name, voxel=voxel, unit_um=unit_um, origin=origin, version=version
         )
@@ -134,7 +143,10 @@ class PyramidWriter:
         self._plan = json.loads(json.dumps(plan))
         noted = self._continue()
         if noted is None:
+            assert part == 0, "joined a volume that nobody has opened"
             self._start()
+        elif not self._journal.exists():
+            self._note({"plan": self._plan})
         self._noted: dict[int, dict[str, Any]] = noted or {}
         group = zarr.open_group(self._unfinished, mode="r+")
         self._arrays: list[Any] = [group[level.path] for level in self.levels]
@@ -201,6 +213,7 @@ class PyramidWriter:
         Raises:
             ValueError: If a slab is missing.
         """
+        self._noted |= self._read_journals()
         missing = [k for k in range(self.slabs) if k not in self._noted]
         if missing:
             raise ValueError(f"slabs {missing[:8]} of {self.path} were not written")
@@ -218,22 +231,35 @@ class PyramidWriter:
 
     def _continue(self) -> dict[int, dict[str, Any]] | None:
         """The noted slabs of a volume of the same plan; None if there is none."""
-        lines = self._journal.read_text().splitlines() if self._journal.exists() else []
-        entries = [entry for entry in map(_entry, lines) if entry is not None]
-        if not entries or entries[0].get("plan") != self._plan:
+        if not self._plans(self._first_journal):
             return None
         if self.path.exists() and not self._unfinished.exists():
             # Finished, but its run was stopped before it could say so.
             self.path.rename(self._unfinished)
         if not (self._unfinished / self.levels[-1].path).exists():
             return None
-        if self._journal.read_bytes()[-1:] != b"\n":
+        if self._journal.exists() and self._journal.read_bytes()[-1:] != b"\n":
             with self._journal.open("a") as file:
                 file.write("\n")
-        return {entry["slab"]: entry for entry in entries[1:]}
+        return self._read_journals()
+
+    def _journals(self) -> list[Path]:
+        """Those of all processes, also of earlier ones."""
+        return sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.journal*.jsonl"))
+
+    def _plans(self, journal: Path) -> list[dict[str, Any]]:
+        """The slabs that a journal of this plan notes, after the plan; nothing of another plan."""
+        lines = journal.read_text().splitlines() if journal.exists() else []
+        entries = [entry for entry in map(_entry, lines) if entry is not None]
+        return entries if entries and entries[0].get("plan") == self._plan else []
+
+    def _read_journals(self) -> dict[int, dict[str, Any]]:
+        entries = [entry for journal in self._journals() for entry in self._plans(journal)[1:]]
+        return {entry["slab"]: entry for entry in entries}
 
     def _start(self) -> None:
-        self._journal.unlink(missing_ok=True)
+        for journal in self._journals():
+            journal.unlink(missing_ok=True)
         for folder in (self._unfinished, self.path):
             shutil.rmtree(folder, ignore_errors=True)
         zarr_format = 3 if self.version == "0.5" else 2

@@ -19,6 +19,8 @@ class TrainCycleganSettings(TrainingSettings):
     """Store of SEM tiles, or live: drawn from the generator while training."""
     stylegan: Path
     """Run folder of train-stylegan, read with sem=live only."""
+    checkpoint: Literal["latest", "best"] | Path
+    """Which of the run's checkpoints draws live tiles, or a file instead, also a *.pkl."""
     psi: Annotated[float, Field(ge=0, le=1.5)]
     """Truncation of the live tiles."""
     symmetries: Literal["none", "mirror", "dihedral"]
@@ -66,3 +68,5 @@ class TranslateSettings(CtFileSettings, ComputeSettings):
     """0.5 is sharded; Fiji and ilastik read only 0.4."""
     chunk_px: Positive
     """Side of a chunk of the output."""
+    realisations: Positive
+    """Volumes that differ where the CT leaves it open; with several, their mean and deviation."""

@@ -7,17 +7,18 @@ from typing import Any
 from torch import Tensor
 
 from sem2ct.config import TrainCycleganSettings
-from sem2ct.cyclegan.previews import grid
+from sem2ct.cyclegan.previews import look
 from sem2ct.cyclegan.trainer import CycleganTrainer
 from sem2ct.data.datasets import Patches
 from sem2ct.data.store import Store
-from sem2ct.runtime import checkpoint, device
+from sem2ct.runtime import device
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.run_folder import RunFolder
-from sem2ct.stylegan import sample
-from sem2ct.stylegan.live import LiveTiles
+from sem2ct.stylegan import trained
+from sem2ct.stylegan.live import Fed, LiveTiles
 from sem2ct.training import loop
 from sem2ct.training.cost import measure
+from sem2ct.training.loop import Trainer
 
 LOGGER = logging.getLogger(__name__)
 PREVIEWS = 6
@@ -27,29 +28,25 @@ SCALES = (2, 4, 8, 16, 32)
 def inputs(settings: TrainCycleganSettings) -> list[Path]:
     """Files whose digests go into the provenance."""
     ct = Store(settings.ct, setting="ct").folder / "manifest.json"
-    if settings.sem == "live":
-        return [ct, checkpoint.find(settings.stylegan, setting="stylegan")]
-    return [ct, Store(settings.sem, setting="sem").folder / "manifest.json"]
+    if settings.sem != "live":
+        return [ct, Store(settings.sem, setting="sem").folder / "manifest.json"]
+    return [ct, trained.find(settings.stylegan, settings.checkpoint)]
 
 
 def estimate(settings: TrainCycleganSettings) -> dict[str, str]:
-    """What a run would take, without running it.
-
-    Args:
-        settings: Of this stage.
-
-    Returns:
-        Rows of a table, name to value.
+    """What a run would take, without running it, as rows of a table: name to value.
 
     Raises:
         Refusal: If the stores cannot be used or do not fit each other.
     """
     domains = _Domains(settings)
+    trainer = domains.fed(domains.trainer())
     return {
         "CT patches": f"{len(domains.ct_store)} of {domains.ct_store.tile_px} px",
         "SEM tiles": f"{settings.sem}, {domains.tile_px} px (scale {domains.scale})",
         "training": f"{settings.total_images} pairs in batches of {settings.batch_size}",
-        **measure(domains.trainer(), domains.share(0), **settings.arguments_of(measure)),
+        **measure(trainer, domains.share(0), **settings.arguments_of(measure)),
+        **({"live tiles": trainer.described()} if isinstance(trainer, Fed) else {}),
     }
 
 
@@ -66,11 +63,11 @@ def run(settings: TrainCycleganSettings, folder: RunFolder) -> None:
     domains = _Domains(settings)
     trainer = domains.trainer()
     here = device.choose(settings.device)
-    fixed = [images[:PREVIEWS].to(here) for images in domains.share(0).values()]
+    fixed = [images[:PREVIEWS].to(here) for images in domains.share(0, live=True).values()]
     loop.run(
-        trainer,
+        domains.fed(trainer),
         batches=domains.share,
-        previews=lambda images_seen: {"translation": grid(trainer.ema, trainer.sem_to_ct, *fixed)},
+        previews=lambda images_seen: look(trainer, images_seen, *fixed),
         folder=folder,
         what="train-cyclegan",
         **settings.arguments_of(loop.run),
@@ -89,10 +86,10 @@ class _Domains:
         self.ct_store = Store(settings.ct, setting="ct")
         self._ct = Patches(self.ct_store, **chosen)
         if settings.sem == "live":
-            path = checkpoint.find(settings.stylegan, setting="stylegan")
-            generator = sample.load(path).to(device.choose(settings.device))
+            source = trained.load(settings.stylegan, settings.checkpoint)
+            generator = source.generator.to(device.choose(settings.device))
             self._sem = LiveTiles(generator, seed=settings.seed, psi=settings.psi)
-            self.tile_px, self.sem_facts = generator.resolution, checkpoint.load(path)["store"]
+            self.tile_px, self.sem_facts = generator.resolution, source.store
         else:
             store = Store(settings.sem, setting="sem")
             self._sem = Patches(store, **chosen)
@@ -104,9 +101,17 @@ class _Domains:
                 f" {self.ct_store.tile_px} px; the one must be 2, 4, 8, 16 or 32 times the other"
             )
 
-    def share(self, images_seen: int) -> dict[str, Tensor]:
+    def share(self, images_seen: int, *, live: bool = False) -> dict[str, Tensor]:
+        """A batch; live tiles, drawn within the step, only if asked for."""
+        sides = {"ct": self._ct, "sem": self._sem}
+        if self._settings.sem == "live" and not live:
+            del sides["sem"]
         size = self._settings.batch_size
-        return {"ct": self._ct.share(images_seen, size), "sem": self._sem.share(images_seen, size)}
+        return {name: side.share(images_seen, size) for name, side in sides.items()}
+
+    def fed(self, trainer: CycleganTrainer) -> Trainer:
+        size = self._settings.batch_size
+        return Fed(trainer, self._sem, size) if isinstance(self._sem, LiveTiles) else trainer
 
     def trainer(self) -> CycleganTrainer:
         arguments: dict[str, Any] = self._settings.arguments_of(CycleganTrainer)

@@ -4,7 +4,6 @@ What lies outside the CT's field of view becomes 0; `field_of_view.tif` tells it
 """
 
 import logging
-import math
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,10 @@ import numpy as np
 from sem2ct.config import TranslateSettings
 from sem2ct.cyclegan import volume
 from sem2ct.cyclegan.apply import seam_contrast
+from sem2ct.cyclegan.realisations import Volumes, size_bytes
 from sem2ct.cyclegan.volume import VolumeTranslator
 from sem2ct.data import pictures
-from sem2ct.data.pyramid import PyramidWriter, read_level
+from sem2ct.data.pyramid import read_level
 from sem2ct.data.scans import find, open_scan
 from sem2ct.data.translated import FIELD, VOLUME
 from sem2ct.runtime import checkpoint, distributed, log
@@ -22,8 +22,6 @@ from sem2ct.runtime.run_folder import RunFolder, free_space
 
 LOGGER = logging.getLogger(__name__)
 LARGEST_PREVIEW_PX = 2048
-# Coarser levels add less than a third in 2-D, a seventh in 3-D.
-PYRAMID_SHARE = 4 / 3
 
 
 def inputs(settings: TranslateSettings) -> list[Path]:
@@ -45,12 +43,13 @@ def estimate(settings: TranslateSettings) -> dict[str, str]:
         Refusal: If the scan, the ranges or the checkpoint cannot be used.
     """
     job = _prepare(settings)
+    minutes = job.seconds() * settings.realisations / settings.devices / 60
     return {
         "volume (z, y, x)": " x ".join(map(str, job.shape)),
         "pixel": "unstated" if job.pixel_um is None else f"{job.pixel_um:g} um",
         "tiles": f"{job.tiles}, cores of {job.core_px} and halos of {job.halo_px} CT px",
-        "size": f"{_bytes(job) / 1e6:.1f} MB at most",
-        "time": f"{job.seconds() / 60:.1f} min on {job.device}, judged from one tile",
+        "size": f"{size_bytes(job.shape, settings.realisations) / 1e6:.1f} MB at most",
+        "time": f"{minutes:.1f} min on {settings.devices} x {job.device}, judged from one tile",
     }
 
 
@@ -64,29 +63,22 @@ def run(settings: TranslateSettings, folder: RunFolder) -> None:
     Raises:
         Refusal: If the scan, the ranges or the checkpoint cannot be used, or the disk is full.
     """
-    if not distributed.is_main():
-        return  # One writer per volume.
     job = _prepare(settings)
-    writer = PyramidWriter(
-        folder.path / VOLUME,
-        shape=job.shape,
-        version=settings.ome_zarr_version,
-        chunk_px=settings.chunk_px,
-        facts=job.facts,
-        **job.placement,
-    )
-    missing = [k for k in range(writer.slabs) if not writer.has(k)]
-    free_space(folder.path, _bytes(job) * len(missing) // writer.slabs, "translate")
-    total, left = (sum(map(writer.voxels, ks)) for ks in (range(writer.slabs), missing))
-    with log.progress(total, done=total - left, unit="voxels", what="translate") as bar:
+    chosen = {"version": settings.ome_zarr_version, **settings.arguments_of(Volumes)}
+    volumes = Volumes(job, folder.path, name=VOLUME, **chosen)
+    missing = volumes.missing()
+    space = size_bytes(job.shape, settings.realisations) * len(missing) // len(volumes.mine or [0])
+    free_space(folder.path, space, "translate")
+    left, mine = volumes.voxels(missing), volumes.voxels(volumes.mine)
+    with log.progress(mine, done=mine - left, unit="voxels", what="translate") as bar:
         bar.unit_scale = True
-        for k in missing:
-            slab, steps = job.slab(*writer.slices(k), on_tile=bar.update)
-            writer.write_slab(k, slab, seam_steps=list(steps))
-    steps = np.sum([writer.facts(k)["seam_steps"] for k in range(writer.slabs)], axis=0)
-    _pictures(job, writer.finish(), folder.path)
+        volumes.write(missing, on_tile=bar.update)
+    finished = volumes.finish()
+    if not distributed.is_main():
+        return
+    _pictures(job, finished[0], folder.path)
     facts = {"shape": job.shape, "pixel_um": job.pixel_um, "halo_px": job.halo_px}
-    folder.finish(**facts, seam_contrast=seam_contrast(steps))
+    folder.finish(**facts, seam_contrast=seam_contrast(volumes.seam_steps()))
     LOGGER.info("%s | %s", folder.path / VOLUME, folder.facts())
 
 
@@ -97,12 +89,9 @@ def _prepare(settings: TranslateSettings) -> VolumeTranslator:
         raw_dtype=settings.ct_raw_dtype,
         raw_byte_order=settings.ct_raw_byte_order,
         raw_header_bytes=settings.ct_raw_header_bytes,
+        dataset=settings.ct_dataset,
     )
     return volume.prepare(scan, **settings.arguments_of(volume.prepare))
-
-
-def _bytes(job: VolumeTranslator) -> int:
-    return math.ceil(math.prod(job.shape) * PYRAMID_SHARE)
 
 
 def _pictures(job: VolumeTranslator, finished: Path, folder: Path) -> None:
