@@ -75,6 +75,15 @@ def test_a_single_slice_is_resampled_within_its_plane():
     np.testing.assert_array_equal(whole(found), 1000)
 
 
+def test_a_mask_stays_a_mask_with_the_area_it_had():
+    y, x = np.mgrid[:60, :60]
+    disc = ((y - 29.5) ** 2 + (x - 29.5) ** 2 < 20**2).astype(np.uint8)[None]
+    found = whole(resampled.resampled_mask(scan_of(disc), step=1.25))
+    assert found.shape == (1, 48, 48)
+    assert set(np.unique(found)) == {0, 255}
+    assert np.count_nonzero(found) * 1.25**2 == pytest.approx(np.pi * 20**2, rel=0.02)
+
+
 def test_greys_beyond_the_type_are_cut_off_and_not_wrapped_around():
     edge = np.zeros((1, 24, 24), np.uint8)
     edge[..., 12:] = 255

@@ -165,7 +165,7 @@ def write(folder):
         tile_px=16,
         stride_px=10,
         shard_patches=7,
-        sem_flat_share=1.0,
+        sem_flat_share=0.9,
         encoding="npy",
         progress=quiet(),
     )
@@ -184,6 +184,7 @@ def test_each_tile_is_the_piece_of_the_image_its_place_names(folder):
         np.testing.assert_array_equal(store.tiles[k], piece)
     assert store.manifest["sources"][3]["path"] == "place_3.tif"
     assert store.window == Window(20, 240)
+    assert store.manifest["facts"] == {"stride_px": 10, "flat_share": 0.9}
 
 
 def test_a_damaged_shard_is_made_again_and_whole_ones_are_left(folder):

@@ -55,6 +55,7 @@ def settings_of(tmp_path):
             "ct_pixel_um": 2.0,
             "ct_patches": 30,
             "ct_patch_px": 8,
+            "ct_resample": True,
             "ct_mask": "none",
             "ct_window": (1, 99),
             "shard_patches": 9,
@@ -207,7 +208,24 @@ def test_estimate_and_inputs_refuse_what_a_run_would(settings_of):
     with pytest.raises(Refusal, match="largest possible is ct_patches=90"):
         extract.estimate(settings_of(ct_patches=91))
     with pytest.raises(Refusal, match="scale=4, but"):
-        extract.inputs(settings_of(ct_pixel_um=2.1))
+        extract.inputs(settings_of(ct_pixel_um=2.1, ct_resample=False))
+    # 6 SEM pixels are nearer to 8 than to 4 (the border is their geometric mean, 5.66).
+    with pytest.raises(Refusal, match=r"is 6 SEM pixels.*change scale \(nearest: 8\)"):
+        extract.inputs(settings_of(ct_pixel_um=3.0))
+
+
+def test_a_scan_whose_voxels_make_no_scale_is_resampled_and_says_so(settings_of, tmp_path):
+    mask = np.zeros((1, 40, 50), np.uint8)
+    mask[:, :, 25:] = 1
+    tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="minisblack")
+    masked = {"ct_mask": str(tmp_path / "mask.tif"), "ct_patches": 6}
+    folder = run(settings_of(ct_pixel_um=2.4, **masked))
+    assert folder.facts()["ct_resampled_by"] == pytest.approx(2.0 / 2.4)
+    assert folder.facts()["field_of_view"] == pytest.approx(0.5, abs=0.02)
+    store = Store(folder.path / "ct")
+    assert store.pixel_um == 2.0
+    # 48 x 60 voxels of 2 um, of which the right half is inside.
+    assert store.places()["x"].min() >= 29
 
 
 def test_slices_smaller_than_a_patch_are_refused(settings_of, tmp_path):

@@ -179,6 +179,25 @@ def test_a_region_is_cut_from_the_translated_whole(brought, tmp_path):
     assert np.array_equal(part, cut)
 
 
+def test_voxels_of_another_size_are_resampled_and_the_metadata_says_where_they_lie(
+    brought, tmp_path
+):
+    # Learned from 2 um; this scan has 1.6 um: 38 columns of it are 30.4 of the others.
+    run(brought, tmp_path / "run", ct_pixel_um=1.6, z_range=[0, 3], x_range=[10, 38])
+    volume = zarr.open_group(tmp_path / "run" / "translation.ome.zarr", mode="r")
+    # z 0 to 2.4 -> 0 to 2, y 24, x 8 to 30.
+    assert volume["0"].shape == (2 * SCALE, 24 * SCALE, 22 * SCALE)
+    multiscale = volume.attrs["ome"]["multiscales"][0]["datasets"][0]
+    scale, translation = multiscale["coordinateTransformations"]
+    assert scale["scale"] == [0.5, 0.5, 0.5]
+    # The first voxel's corner lies at the scan's, 0.8 um before the centre of its first voxel.
+    corner = [0.25 - 0.8, 0.25 - 0.8, 8 * 2.0 + 0.25 - 0.8]
+    assert translation["translation"] == pytest.approx(corner)
+    opened = Translated(tmp_path / "run", setting="sets.translated=run")
+    assert opened.origin == (0, 0, 8)
+    assert opened.open_ct(str(brought / "ct.tif")).shape == (3, 24, 30)
+
+
 def test_what_was_written_is_opened_as_a_translated_run(brought, tmp_path):
     run(brought, tmp_path / "run", y_range=[0, 20])
     opened = Translated(tmp_path / "run", setting="sets.translated=run")
@@ -306,7 +325,7 @@ def test_the_estimate_states_shape_and_tiles_and_writes_nothing(brought, tmp_pat
         ({"z_range": [1, 5]}, r"z_range=\[1,5\], but the scan has slices 0 to 3; write"),
         ({"y_range": [4, 4]}, r"y_range=\[4,4\], but the scan has rows 0 to 29"),
         ({"x_range": [-2, 9]}, r"x_range=\[-2,9\].*within \[0,38\], or all"),
-        ({"ct_pixel_um": 1.5}, r"ct_pixel_um=1.5: voxels of 1.5 um.*learned from 2 um"),
+        ({"ct_pixel_um": 0.9}, r"ct_pixel_um: voxels of 0.9 um.*learned from 2 um"),
         ({"cyclegan": "nowhere"}, r"cyclegan=nowhere does not exist; run"),
         ({"ct": "nowhere.tif"}, r"ct=nowhere.tif"),
     ],

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sem2ct.cyclegan import apply
 from sem2ct.data.intensity import Window, from_network, to_network
 from sem2ct.data.refinement import RefinedSlices
+from sem2ct.data.resampled import resampled
 from sem2ct.data.scans import Scan
 from sem2ct.runtime import checkpoint
 from sem2ct.runtime.device import autocast, choose
@@ -23,6 +24,7 @@ from sem2ct.runtime.seeding import mix
 LOGGER = logging.getLogger(__name__)
 # Voxel sizes are often stated with three digits.
 _VOXEL_SIZES_DIFFER = 0.01
+_RESAMPLED_AT_MOST = 1.5
 
 Span = tuple[int, int] | Literal["all"]
 
@@ -74,10 +76,13 @@ class VolumeTranslator:
         scale, pixel = self.generator.scale, self.pixel_um or 1.0
         depth = pixel if self.slices.refine else pixel * scale
         first = (self.slices.number(0), self.region[0] * scale, self.region[2] * scale)
+        # Both grids begin at one corner, so larger voxels have their centre further in.
+        step = self.slices.scan.step
+        corner = (1 - 1 / step) / 2 * scale * pixel
         shift = (scale - 1) / 2
-        z, y, x = ((at - shift) * pixel for at in first)
+        z, y, x = ((at - shift) * pixel + corner for at in first)
         if not self.slices.refine:
-            z = self.slices.first * depth
+            z = self.slices.first * depth + corner
         return {
             "voxel": (depth, pixel, pixel),
             "origin": (z, y, x),
@@ -194,10 +199,18 @@ def prepare(
     path = checkpoint.find(cyclegan, setting="cyclegan")
     bag = checkpoint.load(path)
     generator = apply.from_bag(bag, what=f"cyclegan={path}")
-    first, last = _span(z_range, scan.shape[0], "z_range", "slices")
-    rows = _span(y_range, scan.shape[1], "y_range", "rows")
-    columns = _span(x_range, scan.shape[2], "x_range", "columns")
     learned = bag["ct_store"]
+    spans = (
+        _span(z_range, scan.shape[0], "z_range", "slices"),
+        _span(y_range, scan.shape[1], "y_range", "rows"),
+        _span(x_range, scan.shape[2], "x_range", "columns"),
+    )
+    pixel_um = _pixel_um(ct_pixel_um, scan)
+    scan = _as_learned(scan, pixel_um, learned["pixel_um"])
+    (first, last), rows, columns = (
+        _resampled_span(span, length, scan.step)
+        for span, length in zip(spans, scan.shape, strict=True)
+    )
     window = Window.from_dict(learned["window"])
     slices = RefinedSlices(
         scan, first=first, last=last, scale=generator.scale, refine=refine_z, window=window
@@ -213,8 +226,8 @@ def prepare(
         noise_key=mix(seed, "translate"),
         precision=precision,
         device=machine,
-        ct_pixel_um=_pixel_um(ct_pixel_um, scan, learned["pixel_um"]),
-        facts=_facts(bag, generator, path),
+        ct_pixel_um=None if pixel_um is None else pixel_um * scan.step,
+        facts={**_facts(bag, generator, path), **_resampling(scan, (first, rows[0], columns[0]))},
     )
 
 
@@ -253,16 +266,34 @@ def _span(span: Span, length: int, setting: str, what: str) -> tuple[int, int]:
     return first, last
 
 
-def _pixel_um(asked: float | str, scan: Scan, learned: float | None) -> float | None:
+def _pixel_um(asked: float | str, scan: Scan) -> float | None:
     if asked == "unstated":
         return None
-    pixel_um = scan.pixel_um if asked == "metadata" else float(asked)
-    if pixel_um is None or learned is None:
-        return pixel_um
-    if abs(pixel_um / learned - 1) > _VOXEL_SIZES_DIFFER:
+    return scan.pixel_um if asked == "metadata" else float(asked)
+
+
+def _as_learned(scan: Scan, pixel_um: float | None, learned: float | None) -> Scan:
+    """The scan with voxels of the size that the translator learned from."""
+    if pixel_um is None or learned is None or abs(pixel_um / learned - 1) <= _VOXEL_SIZES_DIFFER:
+        return scan
+    if not 1 / _RESAMPLED_AT_MOST <= pixel_um / learned <= _RESAMPLED_AT_MOST:
         raise Refusal(
-            f"ct_pixel_um={asked}: voxels of {pixel_um:g} um, but the translator learned from"
-            f" {learned:g} um; resample the scan, or set ct_pixel_um=unstated to translate it"
-            " all the same"
+            f"ct_pixel_um: voxels of {pixel_um:g} um, but the translator learned from {learned:g}"
+            " um, which is too far to resample; train one for this scan, or set"
+            " ct_pixel_um=unstated to translate it all the same"
         )
-    return pixel_um
+    LOGGER.info(
+        "ct: voxels of %g um are resampled to the %g um that were learned from", pixel_um, learned
+    )
+    return resampled(scan, from_um=pixel_um, to_um=learned)
+
+
+def _resampled_span(span: tuple[int, int], length: int, step: float) -> tuple[int, int]:
+    """A range of the scan as it was given, in voxels of the resampled one; at least one."""
+    first = min(round(span[0] / step), length - 1)
+    return first, max(first + 1, min(round(span[1] / step), length))
+
+
+def _resampling(scan: Scan, first: tuple[int, int, int]) -> dict[str, Any]:
+    """What a reader of the volume must know of a resampled scan; nothing of another."""
+    return {} if scan.step == 1 else {"ct_resampled_by": scan.step, "first_voxel": list(first)}

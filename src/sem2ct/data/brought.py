@@ -53,6 +53,7 @@ def open_brought(
     ct_ready: bool,
     ct_pixel_um: float | str,
     ct_patch_px: int,
+    ct_resample: bool,
     scale: int,
     seed: int,
 ) -> Brought:
@@ -79,8 +80,10 @@ def open_brought(
         "dataset": ct_dataset,
     }
     scan = ready.open_patches(ct, ct_patch_px) if ct_ready else scans.open_scan(ct, **file)
-    _refuse_small(scan, ct_patch_px)
     ct_um = pixel_size.settle([scan], ct_pixel_um, setting="ct_pixel_um")
+    if ct_resample and not ct_ready:
+        scan, ct_um = pixel_size.matched(scan, sem_um, ct_um, scale=scale)
+    _refuse_small(scan, ct_patch_px)
     pixel_size.refuse_unmatched(sem_um, ct_um, scale=scale)
     training, validation = sem_tiles.split(images, share=validation_share, seed=seed)
     parts = {"sem": training} | ({"sem_validation": validation} if validation else {})

@@ -22,6 +22,7 @@ from sem2ct.data.intensity import (
     refuse_not_finite,
     refuse_unusable,
 )
+from sem2ct.data.resampled import resampled_mask
 from sem2ct.data.store import Encoding, StoreWriter
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.seeding import numpy_generator
@@ -101,6 +102,8 @@ class Field:
 
 def _open_mask(scan: scans.Scan, ct_mask: str) -> scans.Scan:
     mask = scans.open_scan(ct_mask, setting="ct_mask")
+    if scan.step != 1:
+        mask = resampled_mask(mask, step=scan.step)
     if mask.shape[1:] != scan.shape[1:] or mask.shape[0] not in (1, scan.shape[0]):
         raise Refusal(
             f"ct_mask={ct_mask}: shape (z, y, x) is {mask.shape}, but the scan's is {scan.shape};"

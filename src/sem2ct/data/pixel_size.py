@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Sequence
 
+from sem2ct.data.resampled import nearest_scale, resampled
 from sem2ct.data.scans import Scan
 from sem2ct.runtime.refusal import Refusal
 
@@ -70,6 +71,37 @@ def _stated(scan: Scan, setting: str) -> float:
     return size
 
 
+def matched(
+    scan: Scan, sem_um: float | None, ct_um: float | None, *, scale: int
+) -> tuple[Scan, float | None]:
+    """Resamples a scan whose voxels are not quite `scale` SEM pixels wide.
+
+    Args:
+        scan: The micro-CT scan.
+        sem_um: SEM pixel after reduction in micrometres, or None if not stated.
+        ct_um: Micro-CT voxel in micrometres, or None if not stated.
+        scale: SEM pixels per micro-CT pixel.
+
+    Returns:
+        Scan and voxel size: as they are if a size is not stated, if they agree within 1 %, or
+        if another supported scale is nearer; else resampled to `scale` SEM pixels.
+    """
+    if sem_um is None or ct_um is None:
+        return scan, ct_um
+    ratio = ct_um / sem_um
+    if abs(ratio / scale - 1) <= _SAME_SIZE or nearest_scale(ratio) != scale:
+        return scan, ct_um
+    LOGGER.info(
+        "ct: voxels of %g um are %.4g SEM pixels wide; the scan is resampled to %g um as it is"
+        " read, which are %d",
+        ct_um,
+        ratio,
+        sem_um * scale,
+        scale,
+    )
+    return resampled(scan, from_um=ct_um, to_um=sem_um * scale), sem_um * scale
+
+
 def refuse_unmatched(sem_um: float | None, ct_um: float | None, *, scale: int) -> None:
     """Refuses pixel sizes whose ratio is not the scale.
 
@@ -87,6 +119,6 @@ def refuse_unmatched(sem_um: float | None, ct_um: float | None, *, scale: int) -
     if abs(ratio / scale - 1) > _SAME_SIZE:
         raise Refusal(
             f"scale={scale}, but a micro-CT voxel of {ct_um:g} um is {ratio:.4g} SEM pixels of"
-            f" {sem_um:g} um (after sem_reduce); change scale or sem_reduce so that they agree"
-            " within 1 %"
+            f" {sem_um:g} um (after sem_reduce); change scale (nearest: {nearest_scale(ratio)}) or"
+            " sem_reduce; with ct_resample=true the nearest scale is enough"
         )

@@ -72,9 +72,33 @@ def resampled(scan: Scan, *, from_um: float, to_um: float) -> Scan:
         scan,
         shape=(len(planes), len(y), len(x)),
         pixel_um=to_um,
+        step=step,
         spacing_um=None,
         slice_at=whole,
         read_window=window,
+    )
+
+
+def resampled_mask(mask: Scan, *, step: float) -> Scan:
+    """A mask on the grid of a resampled scan.
+
+    Args:
+        mask: Not 0 inside.
+        step: Voxels of the resampled scan over those of the mask.
+
+    Returns:
+        uint8: 255 where more than half is inside, else 0.
+    """
+
+    def marked(z: int) -> NDArray[Any]:
+        return (mask.slice_at(z) != 0) * np.uint8(255)
+
+    whole = replace(mask, dtype=np.dtype(np.uint8), slice_at=marked, read_window=None)
+    smooth = resampled(whole, from_um=1.0, to_um=step)
+    return replace(
+        smooth,
+        slice_at=lambda z: (smooth.slice_at(z) > 127) * np.uint8(255),
+        read_window=lambda z, y, x: (smooth.window(z, y, x) > 127) * np.uint8(255),
     )
 
 

@@ -79,6 +79,8 @@ class Scan:
     """Reads rows and columns of a slice without the rest of it, where the file can."""
     whole_only: bool = False
     """Any window costs as much time and memory as the whole slice."""
+    step: float = 1.0
+    """Its voxels over those of the file; not 1 if it was resampled."""
 
     def window(self, z: int, rows: slice, columns: slice) -> NDArray[Any]:
         """Reads a part of a slice; no more than it, where the file allows.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sem2ct.data import scans, tiling
 from sem2ct.data.intensity import choose_window
+from sem2ct.data.resampled import resampled
 from sem2ct.runtime.refusal import Refusal
 
 VOLUME = "translation.ome.zarr"
@@ -74,6 +75,10 @@ class Translated:
         used = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         spans = [used[f"{axis}_range"] for axis in "zyx"]
         self.origin = tuple(0 if span == "all" else int(span[0]) for span in spans)
+        made: dict[str, Any] = facts.get("sem2ct", {})
+        self._resampled_by = float(made.get("ct_resampled_by", 1.0))
+        if self._resampled_by != 1:
+            self.origin = tuple(made["first_voxel"])
         self.refined = bool(used["refine_z"]) and self.scale > 1
         held = {name: f"ct_{name}" for name in _FILE_SETTINGS}
         # Runs of earlier versions have no dataset among their settings.
@@ -88,8 +93,11 @@ class Translated:
         return self.field[k * len(self.field) // self.volume.shape[0]]
 
     def open_ct(self, path: str) -> scans.Scan:
-        """Opens the scan, with the settings of its file that the translation used."""
-        return scans.open_scan(path, setting="ct", **self._raw)
+        """Opens the scan as the translation read it: settings of its file, and resampling."""
+        scan = scans.open_scan(path, setting="ct", **self._raw)
+        if self._resampled_by == 1:
+            return scan
+        return resampled(scan, from_um=1.0, to_um=self._resampled_by)
 
     def inside_fine(self, k: int) -> NDArray[np.bool_]:
         """The field of view of slice k, (y, x) at the volume's resolution."""

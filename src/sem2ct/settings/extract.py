@@ -51,6 +51,8 @@ class ExtractSettings(CtFileSettings):
     """Percentiles of the voxels inside the mask that become black and white, or keep (8 bit)."""
     ct_ready: bool
     """ct holds patches that are cut already (an archive or folder of images), taken whole."""
+    ct_resample: bool
+    """Resample the scan as it is read where its voxels are not scale SEM pixels wide."""
     shard_patches: Positive
     """Patches in one file of a store."""
     encoding: Literal["npy", "tiff"]

@@ -107,13 +107,12 @@ def _extract(settings: ExtractSettings, folder: RunFolder) -> None:
     with log.progress(settings.ct_patches, unit="patches", what="micro-CT: patches") as bar:
         ct_patches.write_patches(folder.path / "ct", planned, progress=bar, **cut)
     made = {name: len(Store(folder.path / name)) for name in brought.images}
-    facts = {
-        "tiles": made["sem"],
-        "validation_tiles": made.get("sem_validation", 0),
-        "patches": settings.ct_patches,
-        "field_of_view": planned.field.share,
-    }
+    facts: dict[str, Any] = {"tiles": made["sem"]}
+    facts |= {"validation_tiles": made.get("sem_validation", 0), "patches": settings.ct_patches}
+    facts |= {"field_of_view": planned.field.share}
     LOGGER.info("%s | %.1f SEM tiles/s", " | ".join(f"{k} {v:g}" for k, v in facts.items()), rate)
+    if brought.scan.step != 1:
+        facts["ct_resampled_by"] = brought.scan.step
     greys = {"sem_window": window.as_dict(), "ct_window": planned.window.as_dict()}
     LOGGER.info("grey windows: %s | previews: %s", greys, folder.path / "previews")
     folder.finish(**facts, **greys)
