@@ -200,17 +200,9 @@ def prepare(
     bag = checkpoint.load(path)
     generator = apply.from_bag(bag, what=f"cyclegan={path}")
     learned = bag["ct_store"]
-    spans = (
-        _span(z_range, scan.shape[0], "z_range", "slices"),
-        _span(y_range, scan.shape[1], "y_range", "rows"),
-        _span(x_range, scan.shape[2], "x_range", "columns"),
-    )
+    ranges = {"z_range": z_range, "y_range": y_range, "x_range": x_range}
     pixel_um = _pixel_um(ct_pixel_um, scan)
-    scan = _as_learned(scan, pixel_um, learned["pixel_um"])
-    (first, last), rows, columns = (
-        _resampled_span(span, length, scan.step)
-        for span, length in zip(spans, scan.shape, strict=True)
-    )
+    scan, ((first, last), rows, columns) = _as_learned(scan, ranges, pixel_um, learned["pixel_um"])
     window = Window.from_dict(learned["window"])
     slices = RefinedSlices(
         scan, first=first, last=last, scale=generator.scale, refine=refine_z, window=window
@@ -272,10 +264,17 @@ def _pixel_um(asked: float | str, scan: Scan) -> float | None:
     return scan.pixel_um if asked == "metadata" else float(asked)
 
 
-def _as_learned(scan: Scan, pixel_um: float | None, learned: float | None) -> Scan:
-    """The scan with voxels of the size that the translator learned from."""
+def _as_learned(
+    scan: Scan, ranges: dict[str, Span], pixel_um: float | None, learned: float | None
+) -> tuple[Scan, list[tuple[int, int]]]:
+    """The scan with voxels of the size that was learned from, and the ranges in these voxels."""
+    names = ("slices", "rows", "columns")
+    spans = [
+        _span(span, length, setting, what)
+        for (setting, span), length, what in zip(ranges.items(), scan.shape, names, strict=True)
+    ]
     if pixel_um is None or learned is None or abs(pixel_um / learned - 1) <= _VOXEL_SIZES_DIFFER:
-        return scan
+        return scan, spans
     if not 1 / _RESAMPLED_AT_MOST <= pixel_um / learned <= _RESAMPLED_AT_MOST:
         raise Refusal(
             f"ct_pixel_um: voxels of {pixel_um:g} um, but the translator learned from {learned:g}"
@@ -285,7 +284,11 @@ def _as_learned(scan: Scan, pixel_um: float | None, learned: float | None) -> Sc
     LOGGER.info(
         "ct: voxels of %g um are resampled to the %g um that were learned from", pixel_um, learned
     )
-    return resampled(scan, from_um=pixel_um, to_um=learned)
+    scan = resampled(scan, from_um=pixel_um, to_um=learned)
+    return scan, [
+        _resampled_span(span, length, scan.step)
+        for span, length in zip(spans, scan.shape, strict=True)
+    ]
 
 
 def _resampled_span(span: tuple[int, int], length: int, step: float) -> tuple[int, int]:
