@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -200,7 +200,7 @@ def prepare(
     bag = checkpoint.load(path)
     generator = apply.from_bag(bag, what=f"cyclegan={path}")
     learned = bag["ct_store"]
-    ranges = {"z_range": z_range, "y_range": y_range, "x_range": x_range}
+    ranges: dict[str, Span] = {"z_range": z_range, "y_range": y_range, "x_range": x_range}
     pixel_um = _pixel_um(ct_pixel_um, scan)
     scan, ((first, last), rows, columns) = _as_learned(scan, ranges, pixel_um, learned["pixel_um"])
     window = Window.from_dict(learned["window"])
@@ -265,7 +265,7 @@ def _pixel_um(asked: float | str, scan: Scan) -> float | None:
 
 
 def _as_learned(
-    scan: Scan, ranges: dict[str, Span], pixel_um: float | None, learned: float | None
+    scan: Scan, ranges: Mapping[str, Span], pixel_um: float | None, learned: float | None
 ) -> tuple[Scan, list[tuple[int, int]]]:
     """The scan with voxels of the size that was learned from, and the ranges in these voxels."""
     names = ("slices", "rows", "columns")
