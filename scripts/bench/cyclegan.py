@@ -28,7 +28,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
 from sem2ct.cyclegan.trainer import CycleganTrainer
-from sem2ct.runtime.device import autocast
+from sem2ct.runtime.device import autocast, choose
 
 SCALE = 16
 OURS = {
@@ -70,7 +70,7 @@ def our_step(kind: str, precision: str, chosen: argparse.Namespace) -> Callable[
         ema_half_life_images=1000,
         precision=precision,
         seed=0,
-        device=torch.device(chosen.device),
+        device=choose(chosen.device),
         **OURS[kind],
     )
     images = pictures(chosen)
