@@ -33,6 +33,7 @@ def test_stores_that_do_not_fit_are_refused_with_both_sides(tmp_path, tile_px):
         sem=store(tmp_path / "sem", px=tile_px, domain="sem"),
         symmetries="none",
         seed=0,
+        batch_size=2,
     )
     with pytest.raises(Refusal, match=f"tiles of {tile_px} px.*patches of 8 px"):
         train_cyclegan._Domains(settings)

@@ -9,10 +9,10 @@ from torch import Tensor
 from sem2ct.config import TrainCycleganSettings
 from sem2ct.cyclegan.previews import look
 from sem2ct.cyclegan.trainer import CycleganTrainer
+from sem2ct.data import pairs
 from sem2ct.data.datasets import Patches
 from sem2ct.data.store import Store
 from sem2ct.runtime import device
-from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.run_folder import RunFolder
 from sem2ct.stylegan import trained
 from sem2ct.stylegan.live import Fed, LiveTiles
@@ -22,7 +22,6 @@ from sem2ct.training.loop import Trainer
 
 LOGGER = logging.getLogger(__name__)
 PREVIEWS = 6
-SCALES = (2, 4, 8, 16, 32)
 
 
 def inputs(settings: TrainCycleganSettings) -> list[Path]:
@@ -84,6 +83,8 @@ class _Domains:
         self._settings = settings
         chosen = {"symmetries": settings.symmetries, "seed": settings.seed}
         self.ct_store = Store(settings.ct, setting="ct")
+        size = settings.batch_size
+        pairs.refuse_unfit(self.ct_store, setting="ct", batch_size=size)
         self._ct = Patches(self.ct_store, **chosen)
         if settings.sem == "live":
             source = trained.load(settings.stylegan, settings.checkpoint)
@@ -92,14 +93,13 @@ class _Domains:
             self.tile_px, self.sem_facts = generator.resolution, source.store
         else:
             store = Store(settings.sem, setting="sem")
+            pairs.refuse_unfit(store, setting="sem", batch_size=size)
             self._sem = Patches(store, **chosen)
             self.tile_px, self.sem_facts = store.tile_px, store.grey_and_size()
-        self.scale = self.tile_px // self.ct_store.tile_px
-        if self.scale * self.ct_store.tile_px != self.tile_px or self.scale not in SCALES:
-            raise Refusal(
-                f"sem={settings.sem} has tiles of {self.tile_px} px, ct={settings.ct} patches of"
-                f" {self.ct_store.tile_px} px; the one must be 2, 4, 8, 16 or 32 times the other"
-            )
+        sem_um = self.sem_facts["pixel_um"]
+        self.scale = pairs.scale_of(
+            self.ct_store, tile_px=self.tile_px, sem_um=sem_um, sem=settings.sem
+        )
 
     def share(self, images_seen: int, *, live: bool = False) -> dict[str, Tensor]:
         """A batch; live tiles, drawn within the step, only if asked for."""

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sem2ct.data import pairs
+from sem2ct.data.store import Store, StoreWriter
+from sem2ct.runtime.refusal import Refusal
+
+
+def store(
+    folder: Path,
+    *,
+    px: int = 8,
+    domain: str = "ct",
+    count: int = 6,
+    pixel_um: float | None = None,
+    flat: bool = False,
+) -> Store:
+    writer = StoreWriter(
+        folder,
+        tile_px=px,
+        domain=domain,
+        pixel_um=pixel_um,
+        window=None,
+        shard_patches=4,
+        sources=[],
+        facts={},
+    )
+    tiles = np.random.default_rng(px).integers(0, 256, (count, px, px)).astype(np.uint8)
+    if flat:
+        tiles[:] = np.arange(count)[:, None, None]
+    places = {name: np.arange(count) for name in ("source", "z", "y", "x")}
+    for k, part in enumerate((slice(0, 4), slice(4, count))):
+        writer.write_shard(k, tiles[part], {name: where[part] for name, where in places.items()})
+    writer.finish()
+    return Store(folder)
+
+
+def test_a_store_of_the_other_side_is_refused(tmp_path):
+    with pytest.raises(Refusal, match=r"ct=.*holds SEM tiles, wanted are micro-CT patches; exch"):
+        pairs.refuse_unfit(store(tmp_path / "a", domain="sem"), setting="ct", batch_size=2)
+
+
+def test_fewer_patches_than_a_batch_are_refused_and_as_many_are_enough(tmp_path):
+    six = store(tmp_path / "a")
+    pairs.refuse_unfit(six, setting="ct", batch_size=6)
+    with pytest.raises(Refusal, match="holds 6 micro-CT patches, fewer than batch_size=7"):
+        pairs.refuse_unfit(six, setting="ct", batch_size=7)
+
+
+def test_patches_of_one_grey_each_are_refused(tmp_path):
+    with pytest.raises(Refusal, match="each of 6 micro-CT patches looked at is of one grey"):
+        pairs.refuse_unfit(store(tmp_path / "a", flat=True), setting="ct", batch_size=2)
+
+
+@pytest.mark.parametrize(("tile_px", "scale"), [(16, 2), (64, 8), (256, 32)])
+def test_the_scale_is_the_ratio_of_the_sides(tmp_path, tile_px, scale):
+    ct = store(tmp_path / "ct")
+    assert pairs.scale_of(ct, tile_px=tile_px, sem_um=None, sem="s") == scale
+
+
+@pytest.mark.parametrize("tile_px", [8, 24, 40, 512])
+def test_other_ratios_are_refused_with_the_sides_that_would_fit(tmp_path, tile_px):
+    with pytest.raises(Refusal, match=rf"tiles of {tile_px} px.*\(16, 32, 64, 128, 256\)"):
+        pairs.scale_of(store(tmp_path / "ct"), tile_px=tile_px, sem_um=None, sem="s")
+
+
+def test_pixel_sizes_that_make_another_scale_are_refused(tmp_path):
+    ct = store(tmp_path / "ct", pixel_um=2.0)
+    assert pairs.scale_of(ct, tile_px=32, sem_um=0.502, sem="s") == 4
+    with pytest.raises(Refusal, match=r"2 um is 3\.846 SEM pixels of 0\.52 um.*make scale 4"):
+        pairs.scale_of(ct, tile_px=32, sem_um=0.52, sem="s")
