@@ -88,6 +88,7 @@ def test_greys_beyond_the_type_are_cut_off_and_not_wrapped_around():
     edge = np.zeros((1, 24, 24), np.uint8)
     edge[..., 12:] = 255
     found = whole(resampled.resampled(scan_of(edge), from_um=1.0, to_um=0.8))
-    # Cubic convolution overshoots by 7 % beside a step; 255 + 17 would wrap around to 16.
-    assert found[0, 5, 20:].min() == 255
-    assert found[0, 5, :10].max() == 0
+    # Cubic convolution overshoots by 7 % beside a step; 255 + 17 would wrap around to 16,
+    # and 0 - 17 to 239.  The step lies at column 15.
+    assert found[0, 5, 16:].min() > 230
+    assert found[0, 5, :14].max() < 25

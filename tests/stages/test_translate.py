@@ -235,6 +235,15 @@ def test_killed_in_the_middle_the_same_command_goes_on_and_makes_the_same(
         assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
+def test_a_slab_that_cannot_be_written_ends_the_run_with_its_cause(brought, tmp_path, monkeypatch):
+    def full(self, k, slab, **facts):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pyramid.PyramidWriter, "write_slab", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(brought, tmp_path / "run", z_range="all")
+
+
 def test_stopped_after_the_last_slab_nothing_is_translated_again(brought, tmp_path, monkeypatch):
     def dies(*_, **__):
         raise KeyboardInterrupt
