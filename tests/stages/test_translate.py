@@ -240,7 +240,9 @@ def test_a_slab_that_cannot_be_written_ends_the_run_with_its_cause(brought, tmp_
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pyramid.PyramidWriter, "write_slab", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(
+        Refusal, match=r"translation\.ome\.zarr could not be written: no space left"
+    ):
         run(brought, tmp_path / "run", z_range="all")
 
 

@@ -21,6 +21,7 @@ from sem2ct.cyclegan.volume import VolumeTranslator
 from sem2ct.data.pyramid import PyramidWriter
 from sem2ct.runtime import distributed
 from sem2ct.runtime.refusal import Refusal
+from sem2ct.runtime.run_folder import refusing
 from sem2ct.runtime.seeding import mix
 
 # Coarser levels add less than a third in 2-D, a seventh in 3-D.
@@ -165,7 +166,8 @@ class Volumes:
 
     def _write(self, k: int, made: list[tuple[NDArray[np.uint8], dict[str, Any]]]) -> None:
         for writer, (slab, facts) in zip(self.writers, made, strict=True):
-            writer.write_slab(k, slab, **facts)
+            with refusing(writer.path):
+                writer.write_slab(k, slab, **facts)
 
 
 class Spread:

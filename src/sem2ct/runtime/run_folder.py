@@ -75,7 +75,7 @@ def writing(path: Path) -> Iterator[Path]:
     """
     unfinished = path.with_name(path.name + ".tmp")
     try:
-        with _refusing(path):
+        with refusing(path):
             yield unfinished
             with unfinished.open("rb") as written:
                 os.fsync(written.fileno())
@@ -143,7 +143,7 @@ class RunFolder:
         folder = cls(path, writer=writer)
         if writer:
             # ENOENT: some systems' own folders (/proc) take none, and say it so.
-            with _refusing(path, also=errno.ENOENT):
+            with refusing(path, also=errno.ENOENT):
                 path.mkdir(parents=True, exist_ok=True)
                 _lock(path)
             folder._check_settings(_plain(settings))
@@ -189,7 +189,7 @@ class RunFolder:
         if not self.writer:
             return
         text = json.dumps({"images": images_seen, **row})
-        with _refusing(self._values), self._values.open("a") as file:
+        with refusing(self._values), self._values.open("a") as file:
             file.write(text + "\n")
         board = self._board(images_seen)
         for name, value in row.items():
@@ -234,7 +234,7 @@ class RunFolder:
         """
         path = self.path / "previews" / f"{name}_{images_seen:09d}.png"
         if self.writer:
-            with _refusing(path):
+            with refusing(path):
                 path.parent.mkdir(exist_ok=True)
             with writing(path) as unfinished:
                 unfinished.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(image)))
@@ -308,8 +308,16 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def _refusing(path: Path, *, also: int = errno.ENOSPC) -> Iterator[None]:
-    """Says in one line what the system has against writing."""
+def refusing(path: Path, *, also: int = errno.ENOSPC) -> Iterator[None]:
+    """Says in one line what the system has against writing.
+
+    Args:
+        path: What is written, for the message.
+        also: One more error that is about the disk.
+
+    Raises:
+        Refusal: If the disk is full, or the place cannot be written.
+    """
     try:
         yield
     except OSError as error:
