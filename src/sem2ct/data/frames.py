@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sem2ct.data import whole_files
 from sem2ct.data.intensity import Window
 from sem2ct.data.whole_files import write_bands, write_json
-from sem2ct.runtime.checkpoint import digest
 from sem2ct.runtime.refusal import Refusal
 
 Split = Literal["training", "validation"]
@@ -122,13 +122,7 @@ class Frames:
         Raises:
             Refusal: Naming the first frame whose content changed.
         """
-        for entry in self.manifest["frames"]:
-            path = self.folder / entry["file"]
-            if digest(path) != entry["sha256"]:
-                raise Refusal(
-                    f"{path}: content does not match its checksum in manifest.json; the file was"
-                    f" damaged or changed: delete {self.folder} and make it again"
-                )
+        whole_files.verify(self.folder, self.manifest["frames"])
 
     def refuse_other_grey(self, facts: Mapping[str, Any], *, sem: Path) -> None:
         """Refuses frames that are not of the images that a store was cut from.

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sem2ct.data import tiff_shards
+from sem2ct.data import tiff_shards, whole_files
 from sem2ct.data.intensity import Window
 from sem2ct.data.whole_files import write_bands, write_json
 from sem2ct.runtime.checkpoint import digest
@@ -321,13 +321,7 @@ class Store:
         Raises:
             Refusal: Naming the first shard whose content changed.
         """
-        for shard in self.manifest["shards"]:
-            path = self.folder / shard["file"]
-            if digest(path) != shard["sha256"]:
-                raise Refusal(
-                    f"{path}: content does not match its checksum in manifest.json; the file was"
-                    " damaged or changed: delete the store's folder and make it again"
-                )
+        whole_files.verify(self.folder, self.manifest["shards"])
 
     def _read_manifest(self) -> dict[str, Any]:
         path = self.folder / "manifest.json"

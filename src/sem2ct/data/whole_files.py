@@ -4,13 +4,15 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sem2ct.runtime.checkpoint import digest
+from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.run_folder import writing
 
 
@@ -44,3 +46,22 @@ def write_bands(path: Path, shape: Sequence[int], bands: Iterable[NDArray[np.uin
             file.write(content)
         assert file.tell() == len(head.getvalue()) + math.prod(shape)
     return checksum.hexdigest()
+
+
+def verify(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Reads files again and compares their checksums with a manifest.
+
+    Args:
+        folder: Where they lie.
+        entries: Of the manifest: "file" and "sha256" each.
+
+    Raises:
+        Refusal: Naming the first file whose content changed.
+    """
+    for entry in entries:
+        path = folder / entry["file"]
+        if digest(path) != entry["sha256"]:
+            raise Refusal(
+                f"{path}: content does not match its checksum in manifest.json; the file was"
+                f" damaged or changed: delete {folder} and make it again"
+            )
