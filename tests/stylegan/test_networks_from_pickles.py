@@ -6,6 +6,7 @@ import torch
 from sem2ct.runtime import checkpoint
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.stylegan import nvlabs, sample
+from sem2ct.stylegan.layers import StyledConvolution, ToImage
 
 
 def written(foreign, tmp_path, change=None, **options):
@@ -48,12 +49,32 @@ def test_what_is_widest_and_how_fast_the_mean_moves_is_kept(foreign, tmp_path):
     def change(content):
         parts = content["G"].state["_modules"]
         parts["mapping"].state["w_avg_beta"] = 0.998
-        content["G"].state["_init_kwargs"]["synthesis_kwargs"]["conv_clamp"] = 256
-        content["D"].state["_init_kwargs"]["conv_clamp"] = None
+        content["D"].state["_init_kwargs"]["conv_clamp"] = 256
 
     found = nvlabs.read(written(foreign, tmp_path, change)[0])
     assert found.ema.config["w_avg_beta"] == 0.998
-    assert "clamp their features at 256" in found.remarks[0]
+    assert "clamps its features at 256" in found.remarks[0]
+
+
+def test_a_foreign_generator_keeps_its_clamp_after_every_convolution(foreign, tmp_path):
+    def change(content):
+        content["G_ema"].state["_init_kwargs"]["synthesis_kwargs"]["conv_clamp"] = 1
+
+    path, generator, _ = written(foreign, tmp_path, change)
+    clamped = nvlabs.read(path).ema
+    seen = []
+    for network in (clamped, generator):
+        sizes = []
+        for layer in network.synthesis.modules():
+            if isinstance(layer, StyledConvolution | ToImage):
+                layer.register_forward_hook(
+                    lambda _, __, out, sizes=sizes: sizes.append(out.abs().amax().item())
+                )
+        network(torch.randn(4, 5, generator=torch.Generator().manual_seed(0)))
+        seen.append(sizes)
+    assert seen[1][0] > 1.0
+    assert seen[0][0] == max(seen[0]) == 1.0
+    assert clamped.config["clamp"] == 1
 
 
 def test_as_a_checkpoint_they_draw_the_same(foreign, tmp_path):

@@ -10,6 +10,7 @@ Source: Karras et al. 2020, arXiv:1912.04958, figure 7; truncation: Karras et al
 arXiv:1812.04948, section B.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -99,15 +100,22 @@ class SynthesisBlock(nn.Module):
     """The layers of one resolution; the first block starts from the learned constant."""
 
     def __init__(
-        self, inputs: int, outputs: int, *, resolution: int, w_dim: int, channels: int
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        resolution: int,
+        w_dim: int,
+        channels: int,
+        clamp: float,
     ) -> None:
         """Builds the block; `inputs` of 0 makes it the first one."""
         super().__init__()
         self.const = None if inputs else nn.Parameter(torch.randn(outputs, 4, 4))
-        shared: dict[str, Any] = {"w_dim": w_dim, "resolution": resolution}
+        shared: dict[str, Any] = {"w_dim": w_dim, "resolution": resolution, "clamp": clamp}
         self.conv0 = StyledConvolution(inputs, outputs, step="up", **shared) if inputs else None
         self.conv1 = StyledConvolution(outputs, outputs, **shared)
-        self.to_image = ToImage(outputs, channels, w_dim=w_dim)
+        self.to_image = ToImage(outputs, channels, w_dim=w_dim, clamp=clamp)
 
     def convolutions(self) -> list[StyledConvolution]:
         """The layers that take noise, in order."""
@@ -141,14 +149,23 @@ class Synthesis(nn.Module):
     """Styles and noise to images."""
 
     def __init__(
-        self, *, resolution: int, w_dim: int, channel_base: int, channel_max: int, channels: int
+        self,
+        *,
+        resolution: int,
+        w_dim: int,
+        channel_base: int,
+        channel_max: int,
+        channels: int,
+        clamp: float,
     ) -> None:
         """Builds one block per resolution."""
         super().__init__()
         sides = resolutions(resolution)
         widths = [width(r, channel_base=channel_base, channel_max=channel_max) for r in sides]
         self.blocks = nn.ModuleList(
-            SynthesisBlock(before, after, resolution=side, w_dim=w_dim, channels=channels)
+            SynthesisBlock(
+                before, after, resolution=side, w_dim=w_dim, channels=channels, clamp=clamp
+            )
             for before, after, side in zip([0, *widths], widths, sides, strict=False)
         )
 
@@ -211,6 +228,8 @@ class Generator(nn.Module):
         channel_max: Most channels at any resolution.
         w_avg_beta: Share of the mean style that survives one `mapping.track`.
         channels: Channels of the images.
+        clamp: Largest size of a value that leaves a convolution; networks of the reference
+            are trained with 256 (arXiv:2006.06676, appendix D).
 
     Raises:
         Refusal: If the resolution is not allowed.
@@ -227,6 +246,7 @@ class Generator(nn.Module):
         channel_max: int = 512,
         w_avg_beta: float = 0.995,
         channels: int = 1,
+        clamp: float = math.inf,
     ) -> None:
         """Draws all weights from torch's global stream; see the class for the arguments."""
         super().__init__()
@@ -240,6 +260,8 @@ class Generator(nn.Module):
             "w_avg_beta": w_avg_beta,
             "channels": channels,
         }
+        if clamp < math.inf:
+            self.config["clamp"] = clamp
         self.resolution = resolution
         self.style_count = 2 * len(resolutions(resolution))
         self.mapping = Mapping(
@@ -255,6 +277,7 @@ class Generator(nn.Module):
             channel_base=channel_base,
             channel_max=channel_max,
             channels=channels,
+            clamp=clamp,
         )
 
     @property

@@ -271,12 +271,20 @@ class StyledConvolution(nn.Module):
         w_dim: Length of the style w.
         resolution: Side of the result.
         step: Whether the resolution doubles.
+        clamp: Largest size of a value that leaves the layer.
     """
 
     noise_const: Tensor
 
     def __init__(
-        self, inputs: int, outputs: int, *, w_dim: int, resolution: int, step: Step = "same"
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        w_dim: int,
+        resolution: int,
+        step: Step = "same",
+        clamp: float = math.inf,
     ) -> None:
         """Draws weights and the constant noise plane; see the class for the arguments."""
         super().__init__()
@@ -286,6 +294,7 @@ class StyledConvolution(nn.Module):
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.step: Step = step
+        self.clamp = clamp
 
     def forward(self, images: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
         """Runs the layer.
@@ -301,10 +310,10 @@ class StyledConvolution(nn.Module):
         styles, weight = self.affine(style), self.weight
         with full_precision(images):
             factor = demodulation(styles, weight) * LRELU_GAIN
-        clamp = math.inf
+        clamp = self.clamp
         if computes_float16(images):
             styles, weight, factor = prenormalised(styles, weight, factor)
-            clamp = FLOAT16_CLAMP
+            clamp = min(clamp, FLOAT16_CLAMP)
         result = convolve(scaled(images, styles), weight, step=self.step)
         if noise is not None:
             noise = noise * (self.noise_strength * LRELU_GAIN)
@@ -318,14 +327,16 @@ class ToImage(nn.Module):
         inputs: Channels in.
         channels: Channels of the image.
         w_dim: Length of the style w.
+        clamp: Largest size of a value that leaves the layer.
     """
 
-    def __init__(self, inputs: int, channels: int, *, w_dim: int) -> None:
+    def __init__(self, inputs: int, channels: int, *, w_dim: int, clamp: float = math.inf) -> None:
         """Draws the weight; see the class for the arguments."""
         super().__init__()
         self.affine = Dense(w_dim, inputs, bias=1.0, activate=False)
         self.weight = nn.Parameter(torch.randn(channels, inputs, 1, 1))
         self.bias = nn.Parameter(torch.zeros(channels))
+        self.clamp = clamp
 
     def forward(self, images: Tensor, style: Tensor) -> Tensor:
         """(N, inputs, H, W) and (N, w_dim) -> (N, channels, H, W), float32."""
@@ -337,4 +348,5 @@ class ToImage(nn.Module):
             # images to scale them first.
             grey = precise(images).permute(0, 2, 3, 1).reshape(count, -1, inputs) @ weight
             grey = grey.view(count, height, width, -1).permute(0, 3, 1, 2)
-            return grey + self.bias[:, None, None]
+            grey = grey + self.bias[:, None, None]
+            return grey if self.clamp == math.inf else grey.clamp(-self.clamp, self.clamp)

@@ -82,7 +82,7 @@ def read(path: Path, *, to_grey: bool = False) -> Networks:
     assert isinstance(generator, Generator)
     assert isinstance(discriminator, Discriminator)
     assert isinstance(ema, Generator)
-    return Networks(generator, discriminator, ema, _remarks(content["G_ema"]))
+    return Networks(generator, discriminator, ema, _remarks(content["D"]))
 
 
 def to_checkpoint(networks: Networks) -> dict[str, Any]:
@@ -108,8 +108,8 @@ def generator_from_state(state: Mapping[str, Any], config: Mapping[str, Any]) ->
     Args:
         state: Arrays or tensors under the reference names.
         config: `res`, `z`, `w`, `map` (mapping layers), `cb` and `cm` (channel base and
-            maximum), `ch` (channels), and, if not 0.995, `beta` (share of the mean style
-            that survives a step).
+            maximum), `ch` (channels), and, where they are not 0.995 and infinite, `beta`
+            (share of the mean style that survives a step) and `clamp`.
 
     Returns:
         The generator, on the CPU, float32.
@@ -130,6 +130,7 @@ def generator_from_state(state: Mapping[str, Any], config: Mapping[str, Any]) ->
         channel_max=_setting(config, "cm"),
         channels=_setting(config, "ch"),
         w_avg_beta=float(config.get("beta", 0.995)),
+        clamp=float(config.get("clamp", math.inf)),
     )
 
 
@@ -200,7 +201,10 @@ def _network(saved: pickles.Saved, name: str, *, to_grey: bool) -> Generator | D
     mapping = saved.state.get("_modules", {}).get("mapping")
     beta = mapping.state.get("w_avg_beta") if isinstance(mapping, pickles.Saved) else None
     config |= {"z": _argument(saved, "z_dim"), "w": _argument(saved, "w_dim"), "map": layers}
-    return generator_from_state(state, config | {"beta": 0.995 if beta is None else beta})
+    config |= {"beta": 0.995 if beta is None else beta}
+    return generator_from_state(
+        state, config | {"clamp": _argument(saved, "conv_clamp", 0) or math.inf}
+    )
 
 
 def _tensors(saved: pickles.Saved, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
@@ -263,8 +267,8 @@ def _grey(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _remarks(saved: pickles.Saved) -> tuple[str, ...]:
     if _argument(saved, "conv_clamp", 0):
         return (
-            f"the foreign networks clamp their features at {_argument(saved, 'conv_clamp')},"
-            " those here do not: the images differ where one is larger",
+            f"the foreign discriminator clamps its features at {_argument(saved, 'conv_clamp')},"
+            " the one here does not: its logits differ where one is larger",
         )
     return ()
 

@@ -24,8 +24,8 @@ from sem2ct.stylegan.generator import Generator
 
 LOGGER = logging.getLogger(__name__)
 
-# It changes how the mean style moves, not what the weights mean.
-FREE = {"w_avg_beta"}
+# How the mean style moves, and a guard of float16: neither changes what the weights mean.
+FREE = {"w_avg_beta", "clamp"}
 
 
 def begin(
