@@ -112,10 +112,10 @@ def test_a_process_that_is_killed_is_the_cause_not_those_that_missed_it(tmp_path
 
 @pytest.mark.parametrize(
     ("number", "whole_group", "code"),
-    [(signal.SIGTERM, False, 143), (signal.SIGINT, True, 130)],
+    [(signal.SIGTERM, False, 143), (signal.SIGINT, True, 130), (signal.SIGUSR2, True, 140)],
 )
 def test_a_stop_lets_every_process_save(tmp_path, number, whole_group, code):
-    """A batch system signals the parent; Ctrl-C reaches the whole group at once."""
+    """A batch system signals the parent; Ctrl-C and submitit reach the whole group at once."""
     process = start(tmp_path, "work")
     wait_for(tmp_path / "ready_0", tmp_path / "ready_1")
     (os.killpg if whole_group else os.kill)(process.pid, number)

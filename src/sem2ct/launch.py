@@ -3,9 +3,9 @@
 Whoever starts the processes, the target finds a ready process group and needs no
 rank; what it refuses, and how it was stopped, reaches the caller as if it had run here.
 
-torch's elastic launcher is not used: it gives a stopped process 30 s before killing
-it, which can be less than a step and a checkpoint, and it answers Ctrl-C with a second
-signal.
+torch's elastic launcher, which `scripts/launch.sh` uses between machines, is not used on
+one: it ends a stopped process after 30 s (fixed before torch 2.12), and was seen to answer
+a refusal with 43 lines and code 1, and a stop that had saved with code 1 instead of 143.
 """
 
 import datetime
@@ -24,13 +24,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from sem2ct.runtime.presence import Presence
 from sem2ct.runtime.refusal import Refusal
 
 # When one process has failed, the others wait for an exchange that never comes.
 GRACE_S = 10.0
-# A rank may be busy for long while the others wait: reading, writing, previews.
-EXCHANGE_TIMEOUT = datetime.timedelta(hours=1)
+# A rank may be busy for long while the others wait; `presence` says which one, and tells
+# one that is busy from one that is gone.
+EXCHANGE_TIMEOUT = datetime.timedelta(days=7)
 REFUSED = 2
+# SIGUSR2 is what submitit asks SLURM for before a job's time is up.
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
 
 def run(
@@ -73,6 +77,8 @@ def _call_in_group(
 ) -> None:
     """Joins the process group, calls, and leaves it when all went well."""
     import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     from sem2ct.runtime.device import choose
 
@@ -81,16 +87,19 @@ def _call_in_group(
         import torch
 
         torch.cuda.set_device(chosen)
-    dist.init_process_group(
-        "nccl" if chosen.type == "cuda" else "gloo",
-        init_method=meeting,
-        rank=int(os.environ["RANK"]),
-        world_size=int(os.environ["WORLD_SIZE"]),
-        timeout=EXCHANGE_TIMEOUT,
-    )
-    target(*arguments)
-    # Not after a failure: leaving can wait for a rank that is gone.
-    dist.destroy_process_group()
+    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store, _, _ = next(rendezvous(meeting, rank, ranks))
+    with Presence(PrefixStore("presence", store), rank, ranks):
+        dist.init_process_group(
+            "nccl" if chosen.type == "cuda" else "gloo",
+            store=PrefixStore("group", store),
+            rank=rank,
+            world_size=ranks,
+            timeout=EXCHANGE_TIMEOUT,
+        )
+        target(*arguments)
+        # Not after a failure: leaving can wait for a rank that is gone.
+        dist.destroy_process_group()
 
 
 def _one_of_several(
@@ -178,6 +187,8 @@ def _wait_for_all(processes: Sequence[BaseProcess]) -> list[int]:
                 process.kill()
         for number, handler in before.items():
             signal.signal(number, handler)
+    if heard[:1] == [signal.SIGUSR2] and callable(before[signal.SIGUSR2]):
+        before[signal.SIGUSR2](signal.SIGUSR2, None)  # has the job put back in the queue
     return [128 + number for number in heard[:1]] + codes
 
 
@@ -185,7 +196,7 @@ def _listen(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
     """Installs a handler where signals arrive; returns those it replaced."""
     if threading.current_thread() is not threading.main_thread():
         return {}
-    return {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    return {number: signal.signal(number, handler) for number in STOPS}
 
 
 def _watch(processes: Sequence[BaseProcess]) -> list[int]:
@@ -214,7 +225,7 @@ def _raise_failure(codes: list[int], desk: Path) -> None:
     refused = sorted(desk.glob("refused_*"))
     if refused:
         raise Refusal(refused[0].read_text())
-    stopped = {128 + signal.SIGTERM, 128 + signal.SIGINT}
+    stopped = {128 + number for number in STOPS}
     first = next((code for code in codes if code), 0)
     if first in stopped:
         raise SystemExit(first)

@@ -33,7 +33,11 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+STYLED = {"network": "robust", "styles": 3}
+
+
 def make(**changes: Any) -> CycleganTrainer:
+    changes |= STYLED if changes.get("network") == "styled" else {}
     return CycleganTrainer(**{**SETTINGS, **changes}, device=torch.device("cpu"))
 
 
@@ -41,7 +45,8 @@ def whole_batch(images_seen: int) -> dict[str, Tensor]:
     draw = torch.Generator().manual_seed(images_seen)
     ct = torch.rand(BATCH, 1, PATCH, PATCH, generator=draw) - 0.3
     sem = torch.rand(BATCH, 1, SCALE * PATCH, SCALE * PATCH, generator=draw) * 1.6 - 0.8
-    return {"ct": ct, "sem": sem}
+    # Trainers of one style take no notice of it.
+    return {"ct": ct, "sem": sem, "style": torch.randint(3, (BATCH,), generator=draw)}
 
 
 def train(trainer: CycleganTrainer, first: int, last: int) -> list[dict[str, float]]:
@@ -97,7 +102,31 @@ def test_two_processes_and_their_rounds_are_one_process(two_ranks, network: str)
             assert ranks_row["grey_correlation"] == pytest.approx(row["grey_correlation"], rel=1e-4)
 
 
-@pytest.mark.parametrize("network", ["paper", "robust"])
+def state_after(network: str, first: int, last: int, before: dict[str, Any]) -> dict[str, Any]:
+    """State of this rank after steps first ... last - 1, from nothing or from a state."""
+    trainer = make(network=network, batch_per_device=1)
+    if before:
+        trainer.restore(through_a_file(before))
+    train(trainer, first, last)
+    return through_a_file(trainer.state())
+
+
+@pytest.mark.parametrize("network", ["paper", "robust", "styled"])
+def test_one_two_and_four_processes_agree_and_go_on_bit_for_bit(
+    two_ranks, four_ranks, network: str
+):
+    torch.set_num_threads(1)
+    end = state_after(network, 0, 4, {})
+    for ranks in (two_ranks, four_ranks):
+        assert all(same(state, end) for state in ranks(state_after, network, 0, 4, {}))
+    by_two = two_ranks(state_after, network, 0, 2, {})[0]
+    assert all(same(state, end) for state in four_ranks(state_after, network, 2, 4, by_two))
+    by_four = four_ranks(state_after, network, 0, 2, {})[0]
+    assert same(state_after(network, 2, 4, by_four), end)
+    assert all(same(state, end) for state in two_ranks(state_after, network, 2, 4, by_four))
+
+
+@pytest.mark.parametrize("network", ["paper", "robust", "styled"])
 def test_accumulated_rounds_equal_one_round(network: str):
     whole, rounds = make(network=network), make(network=network, batch_per_device=2)
     rows, rounds_rows = train(whole, 0, 4), train(rounds, 0, 4)
@@ -107,7 +136,7 @@ def test_accumulated_rounds_equal_one_round(network: str):
         assert rounds_row == pytest.approx(row, rel=1e-3, abs=1e-4)
 
 
-@pytest.mark.parametrize("network", ["paper", "robust"])
+@pytest.mark.parametrize("network", ["paper", "robust", "styled"])
 def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(network: str):
     one = make(network=network)
     train(one, 0, 3)
@@ -122,6 +151,15 @@ def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(network: str):
 def test_a_checkpoint_of_another_batch_size_is_not_taken():
     with pytest.raises(ValueError, match="history of"):
         make(batch_size=8).restore(make().state())
+
+
+def test_a_checkpoint_of_the_other_network_or_of_another_command_is_named():
+    state = make(network="paper").state()
+    with pytest.raises(ValueError, match="its network is paper, this training has network=robust"):
+        make().restore(state)
+    state["ema"]["config"] = {"z_dim": 4}
+    with pytest.raises(ValueError, match="its network is none, it is of no translator"):
+        make(network="paper").restore(state)
 
 
 def test_the_seed_alone_decides_the_first_weights():
@@ -158,6 +196,9 @@ def test_the_values_are_scalars_under_their_names():
         "hidden_by_noise",
         "hidden_by_rounding",
         "porosity_transfer",
+        "raster",
+        "mended translators",
+        "mended judges",
     }
     assert all(value.ndim == 0 and not value.requires_grad for value in values.values())
 
@@ -206,7 +247,9 @@ def inverted(trainer: CycleganTrainer) -> CycleganTrainer:
 
 def test_an_inverted_contrast_ends_the_training_with_advice():
     trainer = inverted(make(learning_rate=0.0, guard_images=64))
-    with pytest.raises(Refusal, match=r"grey_correlation is -0\.\d+ after 64 images.*raise"):
+    with pytest.raises(
+        Refusal, match=r"grey_correlation is -0\.\d+ after 64 images.*exchanged.*raise"
+    ):
         train(trainer, 1, 40)
 
 

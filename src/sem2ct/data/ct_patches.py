@@ -24,6 +24,7 @@ from sem2ct.data.intensity import (
 )
 from sem2ct.data.resampled import resampled_mask
 from sem2ct.data.store import Encoding, StoreWriter
+from sem2ct.runtime import distributed
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.seeding import numpy_generator
 
@@ -252,8 +253,8 @@ def write_patches(
         facts={"field_of_view": planned.field.share},
         encoding=encoding,
     )
-    for k, first in enumerate(range(0, len(places), shard_patches)):
-        here = places[first : first + shard_patches]
+    for k in distributed.mine(-(-len(places) // shard_patches)):
+        here = places[k * shard_patches : (k + 1) * shard_patches]
         if not writer.has(k):
             patches = np.empty((len(here), patch_px, patch_px), dtype=np.uint8)
             _cut(scan, here, patches, planned.window)
@@ -261,7 +262,7 @@ def write_patches(
             columns = {"source": np.zeros_like(z), "z": z, "y": y, "x": x}
             writer.write_shard(k, patches, columns)
         progress.update(len(here))
-    writer.finish()
+    distributed.once(writer.finish)
 
 
 def _cut(

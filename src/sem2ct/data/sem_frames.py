@@ -18,7 +18,7 @@ from sem2ct.data.frames import Frames, fingerprint, write_bands_of_frame, write_
 from sem2ct.data.intensity import Percentiles, Window
 from sem2ct.data.sem_tiles import SemImage, pooled_window, write_tiles
 from sem2ct.data.store import Encoding
-from sem2ct.runtime import log
+from sem2ct.runtime import distributed, log
 from sem2ct.runtime.checkpoint import digest
 from sem2ct.runtime.refusal import Refusal
 
@@ -149,15 +149,17 @@ def prepare(
     else:
         window, whole = before
         progress.update(len(training))
-    entries = []
-    for k, (image, note) in enumerate(zip(both, described, strict=True)):
-        entry = whole.get(k)
-        if entry is None:
-            bands = map(window.to_uint8, images.take(image))
-            entry = write_bands_of_frame(folder, k, bands, shape=image.shape)
-        entries.append({**entry, **note})
+    written = {}
+    for k in distributed.mine(len(both)):
+        written[k] = whole.get(k)
+        if written[k] is None:
+            bands = map(window.to_uint8, images.take(both[k]))
+            written[k] = write_bands_of_frame(folder, k, bands, shape=both[k].shape)
         progress.update()
-    write_manifest(folder, entries, window=window, pixel_um=pixel_um, made_from=made_from)
+    files = {k: file for part in distributed.gathered(written) for k, file in part.items()}
+    entries = [{**files[k], **note} for k, note in enumerate(described)]
+    how: dict[str, Any] = {"window": window, "pixel_um": pixel_um, "made_from": made_from}
+    distributed.once(lambda: write_manifest(folder, entries, **how))
     return Frames(folder)
 
 

@@ -1,17 +1,19 @@
 """What several processes need to compute what one process would.
 
-Rank r takes rows r, r + N, r + 2N, ... of the global batch; gradients are averaged
-in one flat vector.  (torch's DistributedDataParallel leaves gradients wrong in lazily
-regularised steps, where some parameters have none.)  Without a process group all of
-this is the identity.
+Rank r takes rows r, r + N, r + 2N, ... of the global batch; what they find is added up in
+`sums`.  Without a process group all of this is the identity.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
+
+from sem2ct.runtime.presence import exchange
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -46,25 +48,7 @@ def share(whole: Tensor) -> Tensor:
     return whole[rank() :: world_size()]
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replaces every gradient by its mean over the ranks, and mends what is not finite.
-
-    A missing gradient counts as zeros where another rank has one; where no rank has
-    one it stays missing, so that the optimizer leaves the parameter alone just as it
-    would in one process.
-
-    Args:
-        parameters: In the same order on every rank, on one device and of one type.
-    """
-    parameters = list(parameters)
-    if world_size() > 1:
-        _average_flat(parameters)
-    for parameter in parameters:
-        if parameter.grad is not None:
-            # One overflow must not poison Adam's moments for ever.
-            torch.nan_to_num(parameter.grad, nan=0.0, posinf=1e5, neginf=-1e5, out=parameter.grad)
-
-
+@exchange()
 def mean_over_ranks(value: Tensor) -> Tensor:
     """Returns the mean of a tensor over all ranks, the same on each; detached."""
     value = value.detach()
@@ -75,6 +59,7 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     return (total / world_size()).to(value.device)
 
 
+@exchange()
 def any_rank(flag: bool) -> bool:
     """Tells every rank whether the flag is set on at least one."""
     if world_size() == 1:
@@ -84,14 +69,38 @@ def any_rank(flag: bool) -> bool:
     return bool(flags)
 
 
-def from_main(measure: Callable[[], Mapping[str, float]]) -> dict[str, float]:
-    """Calls a function on rank 0 only and gives its numbers to every rank."""
+def from_main(measure: Callable[[], Mapping[str, T]]) -> dict[str, T]:
+    """Calls a function on rank 0 only and gives what it found to every rank."""
     found = dict(measure()) if is_main() else {}
     if world_size() > 1:
         parcel: list[Any] = [found]
-        dist.broadcast_object_list(parcel, src=0, device=_exchange_device())
+        with exchange():
+            dist.broadcast_object_list(parcel, src=0, device=_exchange_device())
         found = parcel[0]
     return found
+
+
+def gathered(mine: T) -> list[T]:
+    """Returns what every rank has, in their order; plain values and arrays."""
+    if world_size() == 1:
+        return [mine]
+    found: list[Any] = [None] * world_size()
+    with exchange():
+        dist.all_gather_object(found, mine)
+    return found
+
+
+def mine(count: int) -> range:
+    """Returns the numbers of the pieces, of `count`, that are this rank's to make."""
+    return range(rank(), count, world_size())
+
+
+def once(action: Callable[[], object]) -> None:
+    """Has rank 0 do something when all ranks have come here, and lets none go on before."""
+    barrier()
+    if is_main():
+        action()
+    barrier()
 
 
 def barrier() -> None:
@@ -109,27 +118,3 @@ def _exchange_device() -> torch.device:
     if dist.get_backend() == "nccl":
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
-
-
-@torch.no_grad()
-def _average_flat(parameters: list[nn.Parameter]) -> None:
-    """Exchanges all gradients, and which of them exist, as one vector."""
-    if not parameters:
-        return
-    missing = [parameter.grad is None for parameter in parameters]
-    present = parameters[0].new_tensor([float(not absent) for absent in missing])
-    pieces = [p.new_zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in parameters]
-    flat = torch.cat(
-        [torch.nan_to_num(torch.cat(pieces), nan=0.0, posinf=1e5, neginf=-1e5), present]
-    )
-    dist.all_reduce(flat)
-    flat /= world_size()
-    # Looked at only if something is missing here: it makes a GPU wait.
-    somewhere = flat[-len(parameters) :].tolist() if any(missing) else [1.0] * len(parameters)
-    lengths = [parameter.numel() for parameter in parameters]
-    for parameter, mean, exists in zip(
-        parameters, flat[: sum(lengths)].split(lengths), somewhere, strict=True
-    ):
-        if exists > 0:
-            # Laid out as the weight: fused Adam goes through memory without asking.
-            parameter.grad = torch.empty_like(parameter).copy_(mean.view_as(parameter))

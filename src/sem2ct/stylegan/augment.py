@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sem2ct.runtime import distributed
+from sem2ct.runtime import distributed, sums
 from sem2ct.stylegan.augment_draws import Changes, DiffDraw, Draw
 from sem2ct.stylegan.augment_filter import amplify_bands
 from sem2ct.stylegan.augment_geometry import warp
@@ -126,8 +126,9 @@ class Strength:
         self.value = 0.0
         self._target = target
         self._ramp_images = ramp_images
+        # Of this process; added up when they are looked at or saved.
         self._signs = torch.zeros((), device=device)
-        self._logits = 0
+        self._logits = 0  # of all processes
         self._images = 0
         self._steps = 0
 
@@ -139,25 +140,25 @@ class Strength:
             batch_size: Images of the step over all processes.
         """
         self._signs += real_signs.sum()
-        self._logits += len(real_signs)
+        self._logits += len(real_signs) * distributed.world_size()
         self._images += batch_size
         self._steps += 1
         if self._steps < MEASURED_EVERY:
             return
-        heuristic = distributed.mean_over_ranks(self._signs / self._logits).item()
+        heuristic = sums.over_ranks(self._signs).item() / self._logits
         change = float(np.sign(heuristic - self._target)) * self._images / self._ramp_images
         self.value = min(max(self.value + change, 0.0), 1.0)
         self._signs.zero_()
         self._logits = self._images = self._steps = 0
 
     def state(self) -> dict:
-        """Returns everything that a resumed run needs."""
+        """Returns everything that a resumed run needs; every rank must call it."""
         counts = {"logits": self._logits, "images": self._images, "steps": self._steps}
-        return {"value": self.value, "signs": self._signs, **counts}
+        return {"value": self.value, "signs": sums.over_ranks(self._signs), **counts}
 
     def restore(self, state: dict) -> None:
-        """Goes on where `state` was taken."""
+        """Goes on where `state` was taken, on any number of ranks."""
         self.value = state["value"]
-        self._signs.copy_(state["signs"])
+        self._signs.copy_(state["signs"] if distributed.is_main() else torch.zeros(()))
         self._logits, self._images = state["logits"], state["images"]
         self._steps = state["steps"]

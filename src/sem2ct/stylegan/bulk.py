@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from sem2ct.data.store import StoreWriter
+from sem2ct.data.styles import COLUMN
 from sem2ct.runtime import device, distributed, log
 from sem2ct.runtime.run_folder import free_space
 from sem2ct.stylegan import sample
 from sem2ct.stylegan.generator import Generator
+from sem2ct.stylegan.styles import LatentStyles
 
 # One writes while the other one sums up; a third would only take memory.
 WRITERS = 2
@@ -56,6 +58,7 @@ def fill(
     psi: float,
     precision: str,
     batch_per_device: int,
+    styles: int = 1,
 ) -> Spent:
     """Writes this process's missing shards of a store of generated tiles.
 
@@ -68,6 +71,7 @@ def fill(
         psi: Truncation.
         precision: Arithmetic of the generator.
         batch_per_device: Tiles that go through it at once.
+        styles: Styles to tell apart; with several the store says which one each tile has.
 
     Returns:
         Where the time went.
@@ -75,12 +79,13 @@ def fill(
     Raises:
         Refusal: If there is not enough room on the disk.
     """
-    mine = range(distributed.rank(), -(-n // shard_patches), distributed.world_size())
+    mine = distributed.mine(-(-n // shard_patches))
     numbers = {k: range(k * shard_patches, min((k + 1) * shard_patches, n)) for k in mine}
     missing = {k: chosen for k, chosen in numbers.items() if not writer.has(k)}
     to_do, total = (sum(map(len, part.values())) for part in (missing, numbers))
     free_space(writer.folder, to_do * generator.resolution**2, "synthesize")
     shards = _Shards(writer)
+    known = LatentStyles(generator, count=styles) if styles > 1 and missing else None
     begun = time.perf_counter()
     with (
         log.progress(total, done=total - to_do, unit="tiles", what="synthesize") as bar,
@@ -96,7 +101,10 @@ def fill(
                 batch=batch_per_device,
                 seen=bar.update,
             )
-            shards.put(k, drawn, chosen)
+            places = {"seed": np.asarray(chosen)}
+            if known is not None:
+                places[COLUMN] = known.of(seed, chosen)
+            shards.put(k, drawn, places)
     whole = time.perf_counter() - begun
     return Spent(to_do, whole - shards.waited, shards.wrote, shards.waited)
 
@@ -123,10 +131,10 @@ class _Shards:
             self._settle(0)
         self._pool.shutdown(wait=True)
 
-    def put(self, k: int, tiles: np.ndarray, numbers: range) -> None:
+    def put(self, k: int, tiles: np.ndarray, places: dict[str, np.ndarray]) -> None:
         """Has a shard written, once there is a thread for it."""
         self._settle(WRITERS - 1)
-        self._pending.append(self._pool.submit(self._write, k, tiles, numbers))
+        self._pending.append(self._pool.submit(self._write, k, tiles, places))
 
     def _settle(self, at_most: int) -> None:
         """Waits until no more than so many are pending; what failed there is raised here."""
@@ -135,7 +143,7 @@ class _Shards:
             self.wrote += self._pending.popleft().result()
         self.waited += time.perf_counter() - begun
 
-    def _write(self, k: int, tiles: np.ndarray, numbers: range) -> float:
+    def _write(self, k: int, tiles: np.ndarray, places: dict[str, np.ndarray]) -> float:
         begun = time.perf_counter()
-        self._writer.write_shard(k, tiles, {"seed": np.asarray(numbers)})
+        self._writer.write_shard(k, tiles, places)
         return time.perf_counter() - begun

@@ -6,13 +6,13 @@ one step more every k steps, for which its step size and memory are corrected.
 Source: Karras et al. 2020, arXiv:1912.04958, section B (lazy regularisation).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sem2ct.runtime import distributed
+from sem2ct.runtime import distributed, sums
 
 ADAM_BETA2 = 0.99
 ADAM_EPS = 1e-8
@@ -35,12 +35,14 @@ class Descent(NamedTuple):
     """The mean loss of this process's images."""
     gradient: Tensor
     """Norm of the gradient of all parameters, over all processes."""
+    mended: Tensor
+    """1 if a gradient, of any round of any process, had to be made finite, else 0."""
 
 
 def descend(
     network: nn.Module,
     adam: torch.optim.Adam,
-    loss: Callable[[int], Tensor],
+    losses: Callable[[int], Iterator[Tensor]],
     rounds: int,
     count: int,
 ) -> Descent:
@@ -49,26 +51,30 @@ def descend(
     Args:
         network: What learns; everything else stays as it is.
         adam: Its optimizer.
-        loss: The losses of the images of round k.
-        rounds: Number of rounds.
-        count: Images that the mean is taken over.
+        losses: The losses of the images of round k, in parts that add up; the next part is
+            asked for when this one is differentiated.
+        rounds: Number of rounds of this process.
+        count: Images of this process; the mean is taken over those of all.
 
     Returns:
         The mean loss and the norm of its gradient.
     """
-    adam.zero_grad(set_to_none=True)
     network.requires_grad_(True)
+    processes = distributed.world_size()
     total = torch.zeros((), device=next(network.parameters()).device)
-    for k in range(rounds):
-        part = loss(k).sum() / count
-        part.backward()
-        total += part.detach()
+
+    def backward(k: int) -> None:
+        for loss in losses(k):
+            part = loss.sum() / (count * processes)
+            part.backward()
+            total.add_(part.detach(), alpha=processes)
+
+    mended = sums.gradients(network.parameters(), rounds, backward)
     network.requires_grad_(False)
-    distributed.average_gradients(network.parameters())
     gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
     adam.step()
     sizes = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
-    return Descent(total, torch.linalg.vector_norm(sizes))
+    return Descent(total, torch.linalg.vector_norm(sizes), mended)
 
 
 def rounds(count: int, at_once: int) -> int:

@@ -9,24 +9,25 @@ memory are corrected for the extra steps.
 Everything random is drawn for the whole batch from (seed, phase, images seen); a process
 takes its share of it, and each round of a share that is too large for the device takes
 every K-th of those.  Both cuts leave the groups of the minibatch deviation whole, so N
-processes or K rounds compute what one would, up to the order of sums.
+processes or K rounds compute what one would, up to the order of sums, and bit for bit
+where N K is the same (`runtime.sums`).
 
 Sources: Karras et al. 2020, arXiv:1912.04958 (section B: lazy regularisation) and
 arXiv:2006.06676.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sem2ct.runtime import distributed, seeding
+from sem2ct.runtime import distributed, seeding, sums
 from sem2ct.runtime.device import autocast, send
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.stylegan import augment as augmentation
-from sem2ct.stylegan import augment_draws, augment_pipes, descent, inputs, losses, transfer
+from sem2ct.stylegan import augment_draws, augment_pipes, causes, descent, inputs, losses, transfer
 from sem2ct.stylegan.discriminator import Discriminator
 from sem2ct.stylegan.generator import Generator
 from sem2ct.stylegan.penalty import gradient_penalty_of
@@ -69,6 +70,8 @@ class StyleganTrainer:
     Raises:
         Refusal: If half a batch cannot be shared among the processes.
     """
+
+    causes = causes.CAUSES
 
     def __init__(
         self,
@@ -192,17 +195,17 @@ class StyleganTrainer:
         drawn = self._draw("generator", images_seen, self._batch_size)
         changes = self._changes("generator", images_seen)
         rounds = descent.rounds(len(drawn.z), self._batch_per_device)
-        styles: list[Tensor] = []
+        styles: dict[int, Tensor] = {}
 
-        def loss(k: int) -> Tensor:
+        def loss(k: int) -> Iterator[Tensor]:
             fake, _, w = self._fake("generator", drawn.part(k, rounds))
-            styles.append(w.detach())
-            return losses.generator_loss(self._judge(fake, changes.part(k, rounds)))
+            styles[k] = w.detach().sum(0, keepdim=True)
+            yield losses.generator_loss(self._judge(fake, changes.part(k, rounds)))
 
         done = descent.descend(self.generator, self._generator_adam, loss, rounds, len(drawn.z))
-        mean_style = distributed.mean_over_ranks(torch.cat(styles).mean(0, keepdim=True))
-        self.generator.mapping.track(mean_style)
-        return {"g_loss": done.loss, "generator_gradient": done.gradient}
+        self.generator.mapping.track(sums.of_rounds(styles) / self._batch_size)
+        mended = self._mended("generator", done)
+        return {"g_loss": done.loss, "generator_gradient": done.gradient, **mended}
 
     def path_length_phase(self, images_seen: int) -> dict[str, Tensor]:
         """The generator's path-length penalty, on half a batch."""
@@ -212,9 +215,9 @@ class StyleganTrainer:
         # The average before this step: the one after it would need the lengths of all
         # rounds and processes before the first of them could be differentiated.
         target = self._mean_path_length
-        measured: list[Tensor] = []
+        measured: dict[int, Tensor] = {}
 
-        def loss(k: int) -> Tensor:
+        def loss(k: int) -> Iterator[Tensor]:
             part = drawn.part(k, rounds)
             fake, ws, _ = self._fake("path length", part)
             key = seeding.mix(self._seed, "path length direction")
@@ -222,13 +225,13 @@ class StyleganTrainer:
                 key, send(part.number, self._device), fake.shape[-1:]
             )
             lengths = losses.path_lengths(fake, ws, direction)
-            measured.append(lengths.detach())
-            return (lengths - target).square() * (weight * interval)
+            measured[k] = lengths.detach().sum()
+            yield (lengths - target).square() * (weight * interval)
 
-        descent.descend(self.generator, self._generator_adam, loss, rounds, len(drawn.z))
-        length = torch.cat(measured).mean()
-        target.lerp_(distributed.mean_over_ranks(length), PATH_LENGTH_DECAY)
-        return {"path_length": length}
+        done = descent.descend(self.generator, self._generator_adam, loss, rounds, len(drawn.z))
+        length = sums.of_rounds(measured) / max(self._batch_size // 2, 1)
+        target.lerp_(length, PATH_LENGTH_DECAY)
+        return {"path_length": length, **self._mended("path length", done)}
 
     def discriminator_phase(self, real: Tensor, images_seen: int) -> dict[str, Tensor]:
         """The discriminator on generated and on real images, which count for p."""
@@ -239,21 +242,19 @@ class StyleganTrainer:
         seen: tuple[list[Tensor], list[Tensor]] = [], []
 
         # One after the other, not summed: the memory of one pass at a time, and faster.
-        def loss(half_round: int) -> Tensor:
-            k, of_real = divmod(half_round, 2)
-            if of_real:
-                logits = self._judge(real[k::rounds], real_changes.part(k, rounds))
-                loss_of = losses.discriminator_loss_real
-            else:
-                with torch.no_grad():
-                    fake, _, _ = self._fake("discriminator", drawn.part(k, rounds))
-                logits = self._judge(fake, fake_changes.part(k, rounds))
-                loss_of = losses.discriminator_loss_fake
-            seen[of_real].append(logits.detach())
-            return loss_of(logits)
+        def loss(k: int) -> Iterator[Tensor]:
+            with torch.no_grad():
+                fake, _, _ = self._fake("discriminator", drawn.part(k, rounds))
+            logits = self._judge(fake, fake_changes.part(k, rounds))
+            seen[0].append(logits.detach())
+            yield losses.discriminator_loss_fake(logits)
+            del fake, logits
+            logits = self._judge(real[k::rounds], real_changes.part(k, rounds))
+            seen[1].append(logits.detach())
+            yield losses.discriminator_loss_real(logits)
 
         done = descent.descend(
-            self.discriminator, self._discriminator_adam, loss, 2 * rounds, len(real)
+            self.discriminator, self._discriminator_adam, loss, rounds, len(real)
         )
         fake_logits, real_logits = (torch.cat(logits) for logits in seen)
         real_signs = real_logits.sign()
@@ -263,6 +264,7 @@ class StyleganTrainer:
             "real_logit": real_logits.mean(),
             "fake_logit": fake_logits.mean(),
             "real_sign": real_signs.mean(),
+            **self._mended("discriminator", done),
         }
         if self._pipe.adaptive:
             values["augment"] = torch.full((), self._strength.value, device=self._device)
@@ -275,7 +277,7 @@ class StyleganTrainer:
         changes = self._changes("gradient penalty", images_seen)
         rounds = descent.rounds(len(real), self._batch_per_device)
 
-        def loss(k: int) -> Tensor:
+        def loss(k: int) -> Iterator[Tensor]:
             part = changes.part(k, rounds)
             with autocast(self._precision, self._device):
                 penalty, _ = gradient_penalty_of(
@@ -283,12 +285,16 @@ class StyleganTrainer:
                     real[k::rounds],
                     lambda images: augmentation.apply(images, part),
                 )
-            return penalty * (gamma / 2 * interval)
+            yield penalty * (gamma / 2 * interval)
 
         done = descent.descend(
             self.discriminator, self._discriminator_adam, loss, rounds, len(real)
         )
-        return {"r1": done.loss / (gamma / 2 * interval)}
+        mended = self._mended("gradient penalty", done)
+        return {"r1": done.loss / (gamma / 2 * interval), **mended}
+
+    def _mended(self, phase: str, done: descent.Descent) -> dict[str, Tensor]:
+        return causes.mended(phase, done, precision=self._precision, device=self._device)
 
     def _draw(self, phase: str, images_seen: int, count: int) -> inputs.Draw:
         """Latents of this process's share of a batch."""

@@ -1,4 +1,4 @@
-"""Two processes that can exchange tensors (gloo, CPU), kept for the whole test session.
+"""Processes that can exchange tensors (gloo, CPU), kept for the whole test session.
 
 The processes are started afresh, so nothing of the test's own threads can get in their
 way; a function travels as the name of its file and its own name.  They are started
@@ -20,19 +20,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-RANKS = 2
 PATIENCE = timedelta(seconds=120)
 
 
-class TwoRanks:
+class Ranks:
     """Call it with a top-level function of a test module and its arguments."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int) -> None:
+        self._count = count
         self._processes: list[subprocess.Popen] = []
         self._desk: tempfile.TemporaryDirectory | None = None
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> list[Any]:
-        """Returns what the function returned on rank 0 and on rank 1."""
+        """Returns what the function returned on each rank."""
         if not self._processes:
             self._start()
         task = pickle.dumps((function.__code__.co_filename, function.__name__, args))
@@ -40,7 +40,7 @@ class TwoRanks:
             process.stdin.write(task)
             process.stdin.flush()
         answers = dict(self._answers())
-        return [answers[rank] for rank in range(RANKS)]
+        return [answers[rank] for rank in range(self._count)]
 
     def stop(self) -> None:
         for process in self._processes:
@@ -59,12 +59,12 @@ class TwoRanks:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         self._processes = [
             subprocess.Popen(
-                [sys.executable, __file__, self._desk.name, str(rank)],
+                [sys.executable, __file__, self._desk.name, str(rank), str(self._count)],
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
-            for rank in range(RANKS)
+            for rank in range(self._count)
         ]
 
     def _answers(self):
@@ -89,14 +89,14 @@ class TwoRanks:
                     yield key.data, answer
 
 
-def _one_rank(desk: str, rank: int) -> None:
+def _one_rank(desk: str, rank: int, count: int) -> None:
     import torch.distributed as dist
 
     # What a test prints must not get among the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     dist.init_process_group(
-        "gloo", f"file://{desk}/meeting", rank=rank, world_size=RANKS, timeout=PATIENCE
+        "gloo", f"file://{desk}/meeting", rank=rank, world_size=count, timeout=PATIENCE
     )
     while True:
         try:
@@ -123,4 +123,4 @@ def _load(file: Path) -> Any:
 
 if __name__ == "__main__":
     warnings.simplefilter("error")
-    _one_rank(sys.argv[1], int(sys.argv[2]))
+    _one_rank(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

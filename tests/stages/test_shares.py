@@ -1,0 +1,64 @@
+"""Stages that several processes share make the bytes of one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sem2ct import cli, composition
+from sem2ct.metrics import chunks
+
+WHO_AND_WHEN = {"log.txt", "provenance.json", ".lock", "report.html"}
+
+
+def run_here(place, stage, *overrides):
+    """Runs a stage on this rank, in a folder where all relative paths are the same."""
+    before = Path.cwd()
+    os.chdir(place)
+    kept, chunks.CHUNK_TILES = chunks.CHUNK_TILES, 20
+    try:
+        cli.work(stage, composition.settings_of(stage, ["size=tiny", *overrides]))
+    finally:
+        chunks.CHUNK_TILES = kept
+        os.chdir(before)
+
+
+def files(place):
+    found = [path for path in Path(place).rglob("*") if path.is_file()]
+    return {
+        path.relative_to(place).as_posix(): path.read_bytes()
+        for path in found
+        if path.name not in WHO_AND_WHEN and "measured" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    place = tmp_path_factory.mktemp("alone")
+    run_here(place, "extract")
+    return place
+
+
+def test_two_and_four_processes_extract_the_bytes_of_one(alone, tmp_path, two_ranks, four_ranks):
+    for name, ranks in (("two", two_ranks), ("four", four_ranks)):
+        (tmp_path / name).mkdir()
+        ranks(run_here, tmp_path / name, "extract")
+        assert files(tmp_path / name) == files(alone)
+    assert len(files(alone)) > 30
+
+
+def test_two_processes_evaluate_to_the_bytes_of_one(alone, tmp_path, two_ranks):
+    sets = ["sets.real=sem", "sets.synthetic=sem_validation", "sets.translated=none"]
+    ct = alone / "outputs" / "extract" / "toy_tiny"
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for store in ("sem", "sem_validation"):
+            (tmp_path / name / store).symlink_to(ct / store)
+    run_here(tmp_path / "one", "evaluate", *sets, "ct=none", "truth=none")
+    two_ranks(run_here, tmp_path / "two", "evaluate", *sets, "ct=none", "truth=none")
+    one, two = files(tmp_path / "one"), files(tmp_path / "two")
+    assert one.keys() == two.keys()
+    assert [name for name in one if one[name] != two[name]] == []
+    folder = tmp_path / "two" / "outputs" / "evaluate" / "toy_tiny" / "measured" / "real"
+    # 50 tiles in chunks of 20, one of them by the second process.
+    assert len(list(folder.rglob("0*.npz"))) == 3
