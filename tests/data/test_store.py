@@ -135,7 +135,7 @@ def test_a_run_folder_is_refused_with_the_stores_in_it(tmp_path):
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": "other"}'])
 def test_a_foreign_manifest_is_refused(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(Refusal, match=r"manifest\.json does not say 'sem2ct store 1'"):
+    with pytest.raises(Refusal, match=r"manifest\.json cannot be used"):
         Store(tmp_path)
 
 

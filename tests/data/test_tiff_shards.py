@@ -68,8 +68,10 @@ def test_a_packed_shard_that_is_damaged_or_cut_short_is_refused(tmp_path):
     shard.write_bytes(whole[:offset] + bytes(length) + whole[offset + length :])
     with pytest.raises(Refusal, match=r"shard_00002\.tif.*checksum"):
         store.verify()
-    with pytest.raises(Refusal, match=r"shard_00002\.tif: patch 0 of the shard cannot"):
+    with pytest.raises(Refusal, match=r"shard_00002\.tif.*checksum"):
         store.tiles[6]
+    with pytest.raises(Refusal, match=r"shard_00002\.tif: patch 0 of the shard cannot"):
+        tiff_shards.Pages(shard, [[offset, length]], store.tile_px)[0]
     shard.write_bytes(whole[:-1])
     with pytest.raises(Refusal, match=rf"shard_00002\.tif: {len(whole) - 1} bytes"):
         Store(tmp_path)

@@ -90,6 +90,23 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     assert names(tmp_path) == ["000000005.pt"]
 
 
+def newest_sound(folder):
+    return checkpoint.newest_sound(folder).name
+
+
+def test_all_ranks_go_on_from_the_same_checkpoint(tmp_path, two_ranks):
+    for images_seen in (8, 16, 24):
+        path = checkpoint.save(tmp_path, images_seen, BAG, keep=3)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert two_ranks(newest_sound, tmp_path) == ["000000016.pt"] * 2
+    assert names(tmp_path) == ["000000008.pt", "000000016.pt", "000000024.pt.damaged"]
+    assert two_ranks(newest_sound, tmp_path) == ["000000016.pt"] * 2
+
+
+def test_where_nothing_was_saved_there_is_nothing_to_go_on_from(tmp_path):
+    assert checkpoint.newest_sound(tmp_path / "checkpoints") is None
+
+
 def test_a_run_means_its_newest_checkpoint_and_a_file_itself(tmp_path):
     for images_seen in (5, 10):
         checkpoint.save(tmp_path / "checkpoints", images_seen, BAG, keep=2)

@@ -171,6 +171,18 @@ def test_two_processes_never_share_a_folder(path):
     RunFolder.open(path, {})
 
 
+def test_a_run_knows_which_process_broke_off_before_it(path):
+    path.mkdir(parents=True)
+    (path / ".lock").write_text("process 7 on node12\n")
+    assert RunFolder.open(path, {}).left_by == "process 7 on node12"
+
+
+def test_a_row_that_the_disk_spoilt_ends_what_is_read(path):
+    folder = RunFolder.open(path, {})
+    path.joinpath("values.jsonl").write_bytes(b'{"images": 8, "loss": 1}\n\0\0\0\n{"images": 24}\n')
+    assert folder.rows() == [{"images": 8, "loss": 1}]
+
+
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "outputs").write_text("a file where a folder should be")
     with pytest.raises(Refusal, match=r"could not be written: not a directory.*run_root="):

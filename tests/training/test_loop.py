@@ -3,12 +3,13 @@ import logging
 import os
 import signal
 import threading
+import types
 
 import numpy as np
 import pytest
 import torch
 
-from sem2ct.runtime import checkpoint, distributed, seeding
+from sem2ct.runtime import checkpoint, distributed, seeding, sums
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.run_folder import RunFolder
 from sem2ct.training import loop
@@ -23,8 +24,13 @@ LENGTHS = {
 }
 
 
+HALF = torch.tensor(0.5)
+
+
 class Toy:
     """Adam on one weight; a penalty every third step, noise drawn by position."""
+
+    causes = types.MappingProxyType({"loss": "it is of the toy's phase; lower toy_rate"})
 
     def __init__(self):
         self.weight = torch.nn.Parameter(torch.ones(3))
@@ -38,9 +44,7 @@ class Toy:
         if images_seen // 4 % 3 == 0:
             loss = loss + self.weight.square().sum()
             values["penalty"] = self.weight.detach().square().sum()
-        self.adam.zero_grad(set_to_none=True)
-        loss.backward()
-        distributed.average_gradients([self.weight])
+        sums.gradients([self.weight], 1, lambda _: (loss / distributed.world_size()).backward())
         self.adam.step()
         self.after.get(images_seen + 4, lambda: None)()
         return values
@@ -146,7 +150,9 @@ def test_a_crash_and_a_second_start_make_one_run(tmp_path, one_run, at):
     same_run(one_run, tmp_path / "two")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR2, 140)]
+)
 def test_a_stop_between_two_rows_and_a_second_start_make_one_run(tmp_path, one_run, number, code):
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as left:
@@ -161,6 +167,23 @@ def test_a_stop_between_two_rows_and_a_second_start_make_one_run(tmp_path, one_r
 def test_a_finished_run_has_nothing_left_to_do(one_run):
     _, end = train(one_run, after=dict.fromkeys(range(100), crash))
     assert end == 60
+
+
+def test_a_batch_system_has_its_say_when_all_is_saved(tmp_path):
+    """submitit listens to SIGUSR2, and puts the job back in the queue."""
+    saved = []
+
+    def put_back(number, frame):
+        saved.append(checkpoint.newest(tmp_path / "run" / "checkpoints").name)
+
+    before = signal.signal(signal.SIGUSR2, put_back)
+    try:
+        with pytest.raises(SystemExit) as left:
+            train(tmp_path / "run", after={36: ask(signal.SIGUSR2)})
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert left.value.code == 140
+    assert saved == ["000000036.pt"]
 
 
 def test_a_second_signal_that_is_meant_stops_at_once(tmp_path, monkeypatch):
@@ -200,14 +223,29 @@ def test_outside_the_main_thread_signals_are_left_alone(tmp_path):
     assert rows(tmp_path)
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(tmp_path, one_run):
-    newest = checkpoint.newest(one_run / "checkpoints")
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_leads_to_the_same(
+    tmp_path, one_run, caplog
+):
+    with pytest.raises(ConnectionError):
+        train(tmp_path / "two", after={56: crash})
+    folder = tmp_path / "two" / "checkpoints"
+    newest = checkpoint.newest(folder)
     newest.write_bytes(newest.read_bytes()[:-100])
-    with pytest.raises(Refusal, match=r"000000060.pt is damaged.*delete it.*before it"):
+    logging.getLogger("sem2ct").propagate = True
+    train(tmp_path / "two")
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "000000048.pt is damaged and was set aside as 000000048.pt.damaged" in line
+    assert "going on from 000000032.pt" in line
+    assert (folder / "000000048.pt.damaged").exists()
+    same_run(one_run, tmp_path / "two")
+
+
+def test_damaged_checkpoints_alone_are_refused_and_stay(one_run):
+    for path in (one_run / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(Refusal, match=r"000000060.pt is damaged, and so are all before it \(2"):
         train(one_run)
-    newest.unlink()
-    train(one_run)
-    assert checkpoint.newest(one_run / "checkpoints") == newest
+    assert len(list((one_run / "checkpoints").glob("*.pt"))) == 2
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
@@ -225,7 +263,9 @@ def test_a_value_that_is_no_number_ends_the_training_before_it_is_saved(tmp_path
         return values | {"loss": values["loss"] * factor}
 
     monkeypatch.setattr(Toy, "step", step)
-    with pytest.raises(Refusal, match="loss became nan before images=32; lower learning_rate"):
+    with pytest.raises(
+        Refusal, match=r"loss became nan before images=32; lower learning_rate.*toy_rate"
+    ):
         train(tmp_path)
     assert checkpoint.newest(tmp_path / "checkpoints").stem == "000000016"
 
@@ -240,6 +280,38 @@ def test_a_stop_saves_nothing_that_is_no_number(tmp_path, monkeypatch):
     with pytest.raises(Refusal, match="loss became inf before images=4; lower"):
         train(tmp_path)
     assert checkpoint.newest(tmp_path / "checkpoints") is None
+
+
+def test_a_mended_gradient_ends_the_training_before_it_is_saved(tmp_path, monkeypatch):
+    sound = Toy.step
+    monkeypatch.setattr(
+        Toy,
+        "step",
+        lambda self, images, images_seen: (
+            sound(self, images, images_seen)
+            | {"mended toy": torch.tensor(float(images_seen == 36)), "overflowed toy": HALF}
+        ),
+    )
+    with pytest.raises(
+        Refusal, match="the gradients of the toy became nan or inf before images=40"
+    ):
+        train(tmp_path)
+    assert checkpoint.newest(tmp_path / "checkpoints").stem == "000000032"
+    # Half of the steps in float16 may overflow, and the row says so; none that is 0 is shown.
+    assert sorted(rows(tmp_path)[0]) == [
+        "images",
+        "loss",
+        "overflowed toy",
+        "penalty",
+    ]
+
+
+def test_more_than_half_of_the_steps_may_not_overflow(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        Toy, "step", lambda *_: {"overflowed toy": torch.tensor(0.51, dtype=torch.float64)}
+    )
+    with pytest.raises(Refusal, match="most gradients of the toy overflowed in float16"):
+        train(tmp_path)
 
 
 def test_time_goes_on_where_the_last_row_that_stays_left_it(tmp_path):

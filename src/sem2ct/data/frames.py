@@ -15,20 +15,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sem2ct.data import whole_files
+from sem2ct.data import manifests, whole_files
 from sem2ct.data.intensity import Window
 from sem2ct.data.whole_files import write_bands, write_json
 from sem2ct.runtime.refusal import Refusal
 
 Split = Literal["training", "validation"]
-_FORMAT = "sem2ct frames 1"
 _LEAST_HEADER_BYTES = 64
 
 
 def fingerprint(described: Mapping[str, Any]) -> str:
     """Returns a digest of what frames are made from: plain values, in any order of keys."""
     text = json.dumps(described, sort_keys=True)
-    return hashlib.sha256(f"{_FORMAT} {text}".encode()).hexdigest()
+    return hashlib.sha256(f"{manifests.FRAMES} {text}".encode()).hexdigest()
 
 
 def write_frame(folder: Path, k: int, grey: NDArray[np.uint8]) -> dict[str, Any]:
@@ -74,7 +73,7 @@ def write_manifest(
         made_from: `fingerprint` of the origin.
     """
     content = {
-        "format": _FORMAT,
+        "format": manifests.FRAMES,
         "domain": "sem",
         "pixel_um": pixel_um,
         "window": window.as_dict(),
@@ -144,7 +143,7 @@ class Frames:
 
     def _opened(self, split: Split) -> list[NDArray[np.uint8]]:
         chosen = [entry for entry in self.manifest["frames"] if entry["split"] == split]
-        return [np.load(self.folder / entry["file"], mmap_mode="r") for entry in chosen]
+        return [whole_files.opened(self.folder / entry["file"], entry["shape"]) for entry in chosen]
 
     def _read_manifest(self) -> dict[str, Any]:
         path = self.folder / "manifest.json"
@@ -154,13 +153,7 @@ class Frames:
                 " writes them beside the store of SEM tiles: run it again under another run=, or"
                 " set sem_frames=none tiles=stored to do without"
             )
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            manifest = None
-        if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
-            raise Refusal(f"{self._name}: its manifest.json does not say '{_FORMAT}'")
-        return manifest
+        return manifests.read(path, manifests.FramesManifest, name=self._name)
 
     def _refuse_short(self, entry: Mapping[str, Any]) -> None:
         path = self.folder / entry["file"]

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sem2ct.data import tiff_shards, whole_files
+from sem2ct.data import manifests, tiff_shards, whole_files
 from sem2ct.data.intensity import Window
 from sem2ct.data.whole_files import write_bands, write_json
 from sem2ct.runtime.checkpoint import digest
@@ -24,7 +24,9 @@ from sem2ct.runtime.refusal import Refusal
 
 Domain = Literal["sem", "ct"]
 Encoding = Literal["npy", "tiff"]
-_FORMAT = "sem2ct store 1"
+
+# Reading more than this a second time, in every process, costs more than it is worth.
+VERIFIED_BYTES = 2**31
 
 
 class Patches(Protocol):
@@ -82,7 +84,7 @@ class StoreWriter:
         self._shard_patches = shard_patches
         self._suffix = tiff_shards.SUFFIX if encoding == "tiff" else ".npy"
         self._description: dict[str, Any] = {
-            "format": _FORMAT,
+            "format": manifests.STORE,
             "domain": domain,
             "tile_px": tile_px,
             "dtype": "uint8",
@@ -99,7 +101,10 @@ class StoreWriter:
 
     def has(self, k: int) -> bool:
         """Says whether shard k lies there whole, made from the same description."""
-        journal = _journal(self.folder, k)
+        try:
+            journal = _journal(self.folder, k)
+        except Refusal:
+            return False
         shard = self._shard(k)
         return (
             journal is not None
@@ -188,19 +193,32 @@ class Tiles:
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, shards: Sequence[Path], *, shard_patches: int, count: int, px: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shards: Sequence[Mapping[str, Any]],
+        *,
+        shard_patches: int,
+        count: int,
+        px: int,
+    ) -> None:
         """Notes where the shards lie; each is mapped when first read.
 
+        In a store of up to 2 GiB each is then verified too; a larger one is by `Store.verify`.
+
         Args:
-            shards: Their files, in order.
+            folder: Where they lie.
+            shards: Their entries in the manifest.
             shard_patches: Patches in each shard but the last.
             count: Patches in all.
             px: Side of a patch in pixels.
         """
         self.shape = (count, px, px)
-        self._shards = shards
+        self._folder, self._shards = folder, shards
         self._shard_patches = shard_patches
+        self._verified = count * px**2 <= VERIFIED_BYTES
         self._maps: dict[int, NDArray[np.uint8] | tiff_shards.Pages] = {}
+        self._bytes: dict[int, int] = {}
 
     def __len__(self) -> int:
         """Number of patches."""
@@ -236,15 +254,26 @@ class Tiles:
 
     def _mapped(self, k: int) -> NDArray[np.uint8] | tiff_shards.Pages:
         if k not in self._maps:
-            shard = self._shards[k]
-            if shard.suffix == tiff_shards.SUFFIX:
-                journal = _journal(shard.parent, k)
-                if journal is None:
-                    raise Refusal(f"{shard.with_suffix('.json')} is missing; make the store again")
-                self._maps[k] = tiff_shards.Pages(shard, journal["pages"], self.shape[1])
-            else:
-                self._maps[k] = np.load(shard, mmap_mode="r")
+            if self._verified:
+                # A flipped bit would be learned without complaint.
+                whole_files.verify(self._folder, [self._shards[k]])
+            self._maps[k] = self._opened(k)
+            self._bytes[k] = self._shard(k).stat().st_size
+        whole_files.refuse_shrunk(self._shard(k), self._bytes[k])
         return self._maps[k]
+
+    def _shard(self, k: int) -> Path:
+        return self._folder / self._shards[k]["file"]
+
+    def _opened(self, k: int) -> NDArray[np.uint8] | tiff_shards.Pages:
+        shard, shape = self._shard(k), (self._shards[k]["count"], *self.shape[1:])
+        if shard.suffix == tiff_shards.SUFFIX:
+            journal = _journal(self._folder, k)
+            pages = journal["pages"] if journal else []
+            if len(pages) != shape[0]:
+                raise Refusal(f"{shard.with_suffix('.json')} is missing; make the store again")
+            return tiff_shards.Pages(shard, pages, self.shape[1])
+        return whole_files.opened(shard, shape)
 
 
 class Store:
@@ -283,7 +312,8 @@ class Store:
             # Stores made before there were two encodings do not tell their bytes.
             self._refuse_short(shard["file"], shard.get("bytes", shard["count"] * self.tile_px**2))
         self.tiles = Tiles(
-            [self.folder / shard["file"] for shard in shards],
+            self.folder,
+            shards,
             shard_patches=self.manifest["shard_patches"],
             count=self.manifest["count"],
             px=self.tile_px,
@@ -327,13 +357,7 @@ class Store:
         path = self.folder / "manifest.json"
         if not path.is_file():
             self._refuse_absent()
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            manifest = None
-        if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
-            raise Refusal(f"{self._name}: its manifest.json does not say '{_FORMAT}'")
-        return manifest
+        return manifests.read(path, manifests.StoreManifest, name=self._name)
 
     def _refuse_absent(self) -> None:
         if any(self.folder.glob("shard_*")):
@@ -365,4 +389,6 @@ def _journal_path(folder: Path, k: int) -> Path:
 
 def _journal(folder: Path, k: int) -> dict[str, Any] | None:
     path = _journal_path(folder, k)
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    return manifests.read(path, manifests.Journal, name=f"store {folder}")

@@ -5,6 +5,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,38 @@ def write_bands(path: Path, shape: Sequence[int], bands: Iterable[NDArray[np.uin
     layout = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
     np.lib.format.write_array_header_1_0(head, layout)
     checksum = hashlib.sha256(head.getvalue())
-    with writing(path) as unfinished, unfinished.open("wb") as file:
+    with (
+        writing(path) as unfinished,
+        unfinished.open("wb") as file,
+        ThreadPoolExecutor(1, thread_name_prefix="sha256") as beside,
+    ):
         file.write(head.getvalue())
         for band in bands:
             assert band.dtype == np.uint8
             content = np.ascontiguousarray(band).data
-            checksum.update(content)
+            hashed = beside.submit(checksum.update, content)
             file.write(content)
+            hashed.result()
         assert file.tell() == len(head.getvalue()) + math.prod(shape)
     return checksum.hexdigest()
+
+
+def opened(path: Path, shape: Sequence[int]) -> NDArray[np.uint8]:
+    """Maps a file that `write_bands` wrote.
+
+    Raises:
+        Refusal: If it holds anything but uint8 of that shape.
+    """
+    try:
+        found = np.load(path, mmap_mode="r")
+    except Exception as error:  # NumPy has Python read the header, which raises anything
+        raise Refusal(f"{path} is no file of pixels ({error}); make its folder again") from error
+    if found.dtype != np.uint8 or found.shape != tuple(shape):
+        raise Refusal(
+            f"{path} holds {found.dtype} of shape {found.shape}, but its manifest.json says uint8"
+            f" of {tuple(shape)}; make its folder again"
+        )
+    return found
 
 
 def verify(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -60,8 +84,37 @@ def verify(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:
     """
     for entry in entries:
         path = folder / entry["file"]
-        if digest(path) != entry["sha256"]:
+        try:
+            found = digest(path)
+        except OSError as error:
+            raise Refusal(
+                f"{path} could not be read ({error.strerror}); delete {folder} and make it again"
+            ) from error
+        if found != entry["sha256"]:
             raise Refusal(
                 f"{path}: content does not match its checksum in manifest.json; the file was"
                 f" damaged or changed: delete {folder} and make it again"
             )
+
+
+def refuse_shrunk(path: Path, least: int) -> None:
+    """Looks whether a file that was mapped earlier can still be read.
+
+    Reading the lost end of a map ends the process with SIGBUS, and without a word.
+
+    Args:
+        path: The file.
+        least: Its bytes when it was mapped.
+
+    Raises:
+        Refusal: If it is gone, or has become shorter.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise Refusal(f"{path} is gone while it is read: {reason}; put it back") from error
+    if size < least:
+        raise Refusal(
+            f"{path} was cut short while it is read: {size} of {least} bytes are left; put it back"
+        )

@@ -4,9 +4,11 @@ They hold plain Python values and tensors only and are read that way, so that op
 a stranger's file cannot run code.
 """
 
+import contextlib
 import json
+import logging
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +16,17 @@ import torch
 
 from sem2ct.runtime import distributed, provenance
 from sem2ct.runtime.refusal import Refusal
-from sem2ct.runtime.run_folder import writing
+from sem2ct.runtime.run_folder import refusing, writing
+
+LOGGER = logging.getLogger(__name__)
 
 SUFFIX = ".pt"
+ASIDE = ".damaged"
 BEST = "best.json"
 Which = Literal["latest", "best"]
+# What taking a wrong part for the right one ends in: a name, a type, a shape, a size.
+_MISFITS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+_MISFITS += (AssertionError,)
 
 
 def name(images_seen: int) -> str:
@@ -53,13 +61,15 @@ def save(
     path = folder / name(images_seen)
     if not distributed.is_main():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
+    with refusing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with writing(path) as unfinished:
         _write({"images_seen": images_seen, **bag}, unfinished)
     record_best(folder, best or {})
-    for old in _all(folder)[:-keep]:
-        if not best or old.name != best["file"]:
-            old.unlink()
+    with refusing(folder):
+        for old in _all(folder)[:-keep]:
+            if not best or old.name != best["file"]:
+                old.unlink()
     return path
 
 
@@ -74,7 +84,8 @@ def record_best(folder: Path, best: Mapping[str, Any]) -> None:
     if not distributed.is_main():
         return
     if not best:
-        path.unlink(missing_ok=True)
+        with refusing(path):
+            path.unlink(missing_ok=True)
     elif _read_best(folder) != dict(best):
         with writing(path) as unfinished:
             unfinished.write_text(json.dumps(dict(best)) + "\n", encoding="utf-8")
@@ -84,6 +95,49 @@ def newest(folder: Path) -> Path | None:
     """Returns the checkpoint with the most images in a folder, None if there is none."""
     checkpoints = _all(folder)
     return checkpoints[-1] if checkpoints else None
+
+
+def newest_sound(folder: Path) -> Path | None:
+    """Finds the checkpoint to go on from; every rank must call it, and gets the same.
+
+    One that is damaged is set aside, and a warning says so: the one before it leads to the
+    same end, later.
+
+    Args:
+        folder: Folder of checkpoints; it need not exist.
+
+    Returns:
+        The newest checkpoint that is as it was written, None if there never was one.
+
+    Raises:
+        Refusal: If all there are, are damaged.
+    """
+    found = distributed.from_main(lambda: {"images": float(_newest_sound(folder))})["images"]
+    return folder / name(int(found)) if found >= 0 else None
+
+
+def _newest_sound(folder: Path) -> int:
+    """Images seen of the newest undamaged checkpoint, -1 if there is none at all."""
+    damaged: list[Path] = []
+    for path in reversed(_all(folder)):
+        if _damaged_part(path):
+            damaged.append(path)
+            continue
+        for each in damaged:
+            with refusing(each):
+                each.rename(each.with_name(each.name + ASIDE))
+            LOGGER.warning(
+                "%s is damaged and was set aside as %s; going on from %s, which takes longer and"
+                " leads to the same",
+                *(each, each.name + ASIDE, path.name),
+            )
+        return int(path.stem)
+    if damaged:
+        raise Refusal(
+            f"{damaged[0]} is damaged, and so are all before it ({len(damaged)} in all); delete"
+            f" {folder} to begin anew"
+        )
+    return -1
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -98,15 +152,8 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         Refusal: If the file is damaged, cut short, or not a checkpoint of this program.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            # torch does not compare the checksums that it writes.
-            broken = archive.testzip()
-    except zipfile.BadZipFile:
-        broken = "its end"
-    except OSError as error:
-        raise Refusal(f"{path} could not be read: {error.strerror}") from error
-    if broken is not None:
+    broken = _damaged_part(path)
+    if broken:
         raise Refusal(
             f"{path} is damaged ({broken} is not as written); delete it to go on from the"
             " checkpoint before it"
@@ -115,9 +162,42 @@ def load(path: Path) -> dict[str, Any]:
         bag = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise Refusal(f"{path} is no checkpoint of sem2ct: {_first_line(error)}") from error
-    if not isinstance(bag, dict) or "images_seen" not in bag:
+    if not isinstance(bag, dict) or type(bag.get("images_seen")) is not int:
         raise Refusal(f"{path} is no checkpoint of sem2ct: it says nothing about images_seen")
     return bag
+
+
+def _damaged_part(path: Path) -> str:
+    """What of a file is not as it was written; nothing if all is."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # torch does not compare the checksums that it writes.
+            return archive.testzip() or ""
+    except OSError as error:
+        raise Refusal(f"{path} could not be read: {error.strerror}") from error
+    except Exception:
+        # A spoilt header may say anything: a wrong size, another compression, encryption.
+        return "its end"
+
+
+@contextlib.contextmanager
+def fitting(path: Path | str, fault: str, *, remedy: str) -> Iterator[None]:
+    """Turns what unexpected content of a checkpoint leads to into a refusal.
+
+    Args:
+        path: The checkpoint, for the message.
+        fault: What is wrong then: "holds no generator", say.
+        remedy: What to do about it.
+
+    Raises:
+        Refusal: If anything inside fails for what the bag holds.
+    """
+    try:
+        yield
+    except Refusal:
+        raise
+    except _MISFITS as error:
+        raise Refusal(f"{path} {fault}; {remedy} ({_first_line(error)})") from error
 
 
 def find(run_or_file: Path, *, setting: str, which: Which = "latest") -> Path:
@@ -175,7 +255,9 @@ def _read_best(folder: Path) -> dict[str, Any]:
         record = json.loads((folder / BEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return record if isinstance(record, dict) else {}
+    named = record.get("file") if isinstance(record, dict) else None
+    # Only a file of this very folder: the record may have been damaged, or planted.
+    return record if isinstance(named, str) and Path(named).name == named else {}
 
 
 def digest(path: Path) -> str:

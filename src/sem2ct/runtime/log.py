@@ -4,6 +4,7 @@ Lines go to the terminal, above the bar, and to log.txt in the run's folder.  On
 rank 0 speaks; the others pass on warnings.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sem2ct.runtime import distributed
+from sem2ct.runtime.run_folder import refusing
 
 NAME = "sem2ct"
 
@@ -32,7 +34,8 @@ def start(folder: Path) -> None:
         logger.setLevel(logging.WARNING)
         return
     logger.setLevel(logging.INFO)
-    file = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    with refusing(folder / "log.txt"):
+        file = _File(folder / "log.txt", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     logger.addHandler(file)
 
@@ -42,7 +45,9 @@ def stop() -> None:
     logger = logging.getLogger(NAME)
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
-        handler.close()
+        # What a full disk did not take was said when it did not.
+        with contextlib.suppress(OSError):
+            handler.close()
 
 
 def line(images_seen: int, seconds: float, rate: float, values: Mapping[str, float]) -> str:
@@ -89,6 +94,19 @@ class _Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _File(logging.FileHandler):
+    """A log that cannot be written stops nothing: the terminal has the lines too."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        if self.level <= logging.CRITICAL:
+            tqdm.write(f"{self.baseFilename}: {error.strerror}, no more is said there", sys.stderr)
+        self.setLevel(logging.CRITICAL + 1)
 
 
 def _duration(seconds: float) -> str:

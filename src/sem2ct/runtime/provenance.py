@@ -44,17 +44,25 @@ def fingerprint(file: Path) -> dict[str, Any]:
     return {"sha256": digest, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
+def inputs_of(recorded: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Returns the inputs' fingerprints of a record; one that is damaged fits no file."""
+    inputs = recorded.get("inputs")
+    if not isinstance(inputs, Mapping):
+        return {"the list of inputs": {}}
+    return {file: one if isinstance(one, Mapping) else {} for file, one in inputs.items()}
+
+
 def unchanged(file: Path, before: Mapping[str, Any]) -> bool:
     """Compares a file with its earlier fingerprint.
 
     It is read again only when its date has changed and its size has not.
     """
     status = file.stat()
-    if status.st_size != before["bytes"]:
+    if status.st_size != before.get("bytes"):
         return False
-    if status.st_mtime_ns == before["modified_ns"]:
+    if status.st_mtime_ns == before.get("modified_ns"):
         return True
-    return fingerprint(file)["sha256"] == before["sha256"]
+    return fingerprint(file)["sha256"] == before.get("sha256")
 
 
 def _version(package: str) -> str:

@@ -7,11 +7,9 @@ other inputs in the same folder are refused, and two runs never share a folder.
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +18,7 @@ import imagecodecs
 import numpy as np
 import yaml
 
-from sem2ct.runtime import provenance
+from sem2ct.runtime import board, lock, provenance, records
 from sem2ct.runtime.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -33,9 +31,11 @@ MACHINE_SETTINGS = (
     "dry_run",
     "verify",
     "export",
+    "export_range",
     "device",
     "devices",
     "batch_per_device",
+    "checkpoint_activations",
     "processes",
 )
 
@@ -55,8 +55,7 @@ UNWRITABLE = {
     errno.EROFS,
 }
 
-# Folders this process has locked; kept open, so that the system frees them at exit.
-_locks: dict[Path, int] = {}
+_ELSE = "choose another name with run=, or delete the folder"
 
 
 @contextlib.contextmanager
@@ -80,27 +79,38 @@ def writing(path: Path) -> Iterator[Path]:
             with unfinished.open("rb") as written:
                 os.fsync(written.fileno())
             unfinished.replace(path)
+            _sync_names(path.parent)
     finally:
-        unfinished.unlink(missing_ok=True)
+        # A disk that has become read-only keeps it; its name tells that it is no result.
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
-def free_space(folder: Path, needed: int, what: str) -> None:
+def free_bytes(folder: Path) -> int:
+    """Room on the disk of a folder, which need not exist yet."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(existing).free
+
+
+def free_space(
+    folder: Path, needed: int, what: str, *, instead: str = "make room, make less"
+) -> None:
     """Refuses work whose result would not fit on the disk.
 
     Args:
         folder: Where the result shall be; it need not exist yet.
         needed: Bytes that will be written.
         what: Who needs them, for the message.
+        instead: What can be done besides choosing another folder.
 
     Raises:
         Refusal: If less than `needed` bytes are free.
     """
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(folder)
     if free < needed:
         raise Refusal(
             f"{what} needs {needed / 1e9:.1f} GB in {folder}, {free / 1e9:.1f} GB are free;"
-            " make room, make less, or choose another folder with run_root="
+            f" {instead}, or choose another folder with run_root="
         )
 
 
@@ -108,12 +118,18 @@ class RunFolder:
     """One execution of a stage on disk; made by `RunFolder.open`.
 
     Without `writer` (ranks above 0) every writing method does nothing.
+
+    Attributes:
+        path: Where it lies.
+        writer: Whether this process writes.
+        left_by: The process that was killed while it had this folder, or nothing.
     """
 
     def __init__(self, path: Path, *, writer: bool) -> None:
         """Wraps a folder without touching it; use `open`."""
         self.path = path
         self.writer = writer
+        self.left_by = ""
         self._tensorboard: SummaryWriter | None = None
 
     @classmethod
@@ -145,7 +161,7 @@ class RunFolder:
             # ENOENT: some systems' own folders (/proc) take none, and say it so.
             with refusing(path, also=errno.ENOENT):
                 path.mkdir(parents=True, exist_ok=True)
-                _lock(path)
+                folder.left_by = lock.take(path)
             folder._check_settings(_plain(settings))
             folder._check_inputs(inputs)
         return folder
@@ -170,14 +186,16 @@ class RunFolder:
 
         Without this a corrected command would be refused for its other settings.
         """
+        if not self.writer:
+            return
         made = {path.name for path in self.path.iterdir()} - BEFORE_THE_FIRST_RESULT
-        if self.writer and not made:
+        if not made:
             for name in ("config.yaml", "provenance.json"):
                 (self.path / name).unlink(missing_ok=True)
 
     def facts(self) -> dict[str, Any]:
         """Returns what `finish` was told."""
-        return json.loads(self._done.read_text())
+        return records.read_json(self._done, remedy="delete it and give the same command again")
 
     def values(self, images_seen: int, row: Mapping[str, float]) -> None:
         """Appends one row to values.jsonl and shows it in TensorBoard.
@@ -191,9 +209,10 @@ class RunFolder:
         text = json.dumps({"images": images_seen, **row})
         with refusing(self._values), self._values.open("a") as file:
             file.write(text + "\n")
-        board = self._board(images_seen)
-        for name, value in row.items():
-            board.add_scalar(name, value, images_seen)
+        with refusing(self.path):
+            shown = self._board(images_seen)
+            for name, value in row.items():
+                shown.add_scalar(name, value, images_seen)
 
     def rewind(self, images_seen: int) -> float:
         """Drops the rows beyond a checkpoint, so that a resumed run repeats them.
@@ -211,15 +230,22 @@ class RunFolder:
         with writing(self._values) as unfinished:
             unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept))
         self.close()
-        self._board(images_seen)
+        with refusing(self.path):
+            self._board(images_seen)
         return float(kept[-1].get("seconds", 0.0)) if kept else 0.0
 
     def rows(self) -> list[dict[str, Any]]:
-        """Returns the rows of values.jsonl; a last line cut short by a crash is left out."""
+        """Returns the rows of values.jsonl, up to a line that a crash or the disk spoilt."""
         if not self._values.exists():
             return []
-        *whole, _ = self._values.read_text().split("\n")
-        return [json.loads(line) for line in whole]
+        *whole, _ = self._values.read_text(errors="replace").split("\n")
+        rows = []
+        for line in whole:
+            row = records.row_of(line)
+            if row is None:
+                break
+            rows.append(row)
+        return rows
 
     def picture(self, name: str, images_seen: int, image: np.ndarray) -> Path:
         """Writes a preview, and shows it in TensorBoard if values are shown there.
@@ -240,14 +266,17 @@ class RunFolder:
                 unfinished.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(image)))
             if self._tensorboard is not None:
                 layout = "HW" if image.ndim == 2 else "HWC"
-                self._tensorboard.add_image(name, image, images_seen, dataformats=layout)
+                with refusing(self.path):
+                    self._tensorboard.add_image(name, image, images_seen, dataformats=layout)
         return path
 
     def close(self) -> None:
         """Flushes TensorBoard; the folder stays locked until the process ends."""
         if self._tensorboard is not None:
-            self._tensorboard.close()
-            self._tensorboard = None
+            shown, self._tensorboard = self._tensorboard, None
+            # What a full disk did not take of this copy, values.jsonl has or has refused.
+            with contextlib.suppress(OSError):
+                shown.close()
 
     @property
     def _done(self) -> Path:
@@ -259,10 +288,7 @@ class RunFolder:
 
     def _board(self, images_seen: int) -> "SummaryWriter":
         if self._tensorboard is None:
-            # Imported late: it costs a second, and only trainings show values.
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._tensorboard = SummaryWriter(str(self.path), purge_step=images_seen + 1)
+            self._tensorboard = board.continued(self.path, images_seen)
         return self._tensorboard
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
@@ -271,7 +297,7 @@ class RunFolder:
             with writing(config) as unfinished:
                 unfinished.write_text(yaml.safe_dump(settings, sort_keys=False))
             return
-        before, now = _compared(yaml.safe_load(config.read_text()) or {}), _compared(settings)
+        before, now = _compared(records.read_yaml(config, remedy=_ELSE)), _compared(settings)
         names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if names:
             lines = [
@@ -291,7 +317,7 @@ class RunFolder:
             return
         if self.finished:
             return
-        before = json.loads(record.read_text())["inputs"]
+        before = provenance.inputs_of(records.read_json(record, remedy=_ELSE))
         now = [str(file) for file in inputs]
         changed = sorted(set(before) ^ set(now))
         changed += [
@@ -330,27 +356,15 @@ def refusing(path: Path, *, also: int = errno.ENOSPC) -> Iterator[None]:
         ) from error
 
 
-def _lock(path: Path) -> None:
-    """Takes the folder for this process until it ends."""
-    place = path.resolve()
-    if place in _locks:
-        return
-    file = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.read(file, 200).decode().strip() or "another process"
-        os.close(file)
-        raise Refusal(
-            f"{path} is in use by {owner}; wait for it, stop it, or choose another name with run="
-        ) from None
-    except OSError as error:
-        # Some network disks have no locks; a run there goes without.
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-    os.ftruncate(file, 0)
-    os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-    _locks[place] = file
+def _sync_names(folder: Path) -> None:
+    """Has a new name survive a power cut, before anything older is deleted."""
+    # Some network disks know no such request.
+    with contextlib.suppress(OSError):
+        place = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(place)
+        finally:
+            os.close(place)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

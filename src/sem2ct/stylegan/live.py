@@ -7,6 +7,7 @@ device its next work.  So the translator waits while tiles are drawn, and the lo
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from sem2ct.runtime import distributed
 from sem2ct.runtime.seeding import mix
 from sem2ct.stylegan import sample
 from sem2ct.stylegan.generator import Generator
+from sem2ct.stylegan.styles import LatentStyles
 from sem2ct.training.loop import Trainer
 
 LOGGER = logging.getLogger(__name__)
@@ -29,17 +31,19 @@ STARVED = 0.5
 class LiveTiles:
     """Endless generated tiles, by number, in the shape of `sem2ct.data.datasets.Patches`."""
 
-    def __init__(self, generator: Generator, *, seed: int, psi: float) -> None:
+    def __init__(self, generator: Generator, *, seed: int, psi: float, styles: int = 1) -> None:
         """Draws nothing yet.
 
         Args:
             generator: Trained, on the device where it shall draw.
             seed: Start of the random stream; mixed, so that they are not the stored tiles.
             psi: Truncation towards the mean style.
+            styles: Styles that are told apart.
         """
         self._generator = generator
         self._seed = mix(seed, "live")
         self._psi = psi
+        self.told = LatentStyles(generator, count=styles) if styles > 1 else None
 
     def share(self, first: int, count: int) -> Tensor:
         """Draws this process's share of a batch.
@@ -51,8 +55,19 @@ class LiveTiles:
         Returns:
             (count / processes, 1, R, R) float32 in about [-1, 1].
         """
-        numbers = range(first + distributed.rank(), first + count, distributed.world_size())
+        numbers = self._numbers(first, count)
         return sample.images(self._generator, seed=self._seed, indices=numbers, psi=self._psi)
+
+    def named(self, first: int, count: int) -> dict[str, Tensor]:
+        """As `share`, by name: "sem", and where styles are told apart "style", (n,) int64."""
+        images = {"sem": self.share(first, count)}
+        if self.told is None:
+            return images
+        labels = self.told.of(self._seed, self._numbers(first, count))
+        return {**images, "style": torch.from_numpy(labels)}
+
+    def _numbers(self, first: int, count: int) -> range:
+        return range(first + distributed.rank(), first + count, distributed.world_size())
 
 
 class Fed:
@@ -70,17 +85,22 @@ class Fed:
         """Draws this step's tiles and has the trainer learn from them and `images`."""
         self._steps += 1
         if not WARM_STEPS < self._steps <= WARM_STEPS + TIMED_STEPS:
-            sem = self._tiles.share(images_seen, self._batch_size)
-            return self._trainer.step({**images, "sem": sem}, images_seen)
+            sem = self._tiles.named(images_seen, self._batch_size)
+            return self._trainer.step({**images, **sem}, images_seen)
         begun = _now()
-        sem = self._tiles.share(images_seen, self._batch_size)
+        sem = self._tiles.named(images_seen, self._batch_size)
         drawn = _now()
-        values = self._trainer.step({**images, "sem": sem}, images_seen)
+        values = self._trainer.step({**images, **sem}, images_seen)
         self._drawing += drawn - begun
         self._learning += _now() - drawn
         if self._steps == WARM_STEPS + TIMED_STEPS:
             LOGGER.info("%s", self.described())
         return values
+
+    @property
+    def causes(self) -> Mapping[str, str]:
+        """Those of the trainer."""
+        return self._trainer.causes
 
     def state(self) -> dict[str, Any]:
         """The trainer's own state; the tiles have none."""

@@ -6,7 +6,6 @@ run that was interrupted goes on as if it had not been.
 """
 
 import logging
-import math
 import os
 import signal
 import threading
@@ -24,6 +23,7 @@ from torch import Tensor
 from sem2ct.runtime import checkpoint, distributed, log
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.run_folder import RunFolder
+from sem2ct.training import soundness
 from sem2ct.training.watch import Best, Watch
 
 LOGGER = logging.getLogger(__name__)
@@ -37,6 +37,11 @@ UNWATCHED = Watch()
 
 class Trainer(Protocol):
     """What the loop needs of a model."""
+
+    @property
+    def causes(self) -> Mapping[str, str]:
+        """Which phase and network a value belongs to, and the setting that decides over it."""
+        ...
 
     def step(self, images: dict[str, Tensor], images_seen: int) -> dict[str, Tensor]:
         """Learns from this rank's share; returns detached values without dimensions."""
@@ -139,10 +144,6 @@ class Means:
         self._sums, self._counts = {}, {}
         return dict(zip(names, together.tolist(), strict=True))
 
-    def so_far(self) -> dict[str, float]:
-        """Returns this rank's sums, which are no numbers where a value was none."""
-        return {name: float(total) for name, total in self._sums.items()}
-
     def state(self) -> dict[str, Any]:
         """Returns what was added since the last row, the mean over all ranks."""
         sums = {
@@ -213,7 +214,8 @@ class Ahead:
 class Stop:
     """Turns the first SIGTERM or SIGINT into a flag; the second one ends the process."""
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    # SIGUSR2 is what submitit asks SLURM for before a job's time is up.
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
     def __init__(self) -> None:
         """Has not been asked to stop."""
@@ -231,7 +233,10 @@ class Stop:
         # Ranks that leave early would have the one that saves ended.
         distributed.barrier()
         LOGGER.info("stopped at %d images; the same command goes on from there", images_seen)
-        raise SystemExit(128 + (self._signal or signal.SIGTERM))
+        number = self._signal or signal.SIGTERM
+        if number == signal.SIGUSR2 and callable(self._before.get(number)):
+            self._before[number](number, None)  # has the job put back in the queue
+        raise SystemExit(128 + number)
 
     def __enter__(self) -> Self:
         """Listens, if this is the thread that gets signals."""
@@ -278,7 +283,7 @@ class _Record:
 
     def resume(self) -> int:
         """Goes back to the newest checkpoint, or to nothing; returns images seen."""
-        path = checkpoint.newest(self._checkpoints)
+        path = checkpoint.newest_sound(self._checkpoints)
         images_seen = 0 if path is None else self._restore(path)
         self._clock = Clock(self._folder.rewind(images_seen), images_seen)
         return images_seen
@@ -286,7 +291,8 @@ class _Record:
     def report(self, images_seen: int, measured: Mapping[str, float]) -> None:
         """Writes a row of values, and says it."""
         values = self.means.take()
-        self._require_finite(values, images_seen)
+        self._require_sound(values, images_seen)
+        values = soundness.shown(values)
         seconds, rate = self._clock.read(images_seen)
         values |= measured
         row = {"seconds": round(seconds, 3), "images_per_second": round(rate, 3), **values}
@@ -295,10 +301,11 @@ class _Record:
 
     def save(self, images_seen: int, measured: Mapping[str, float]) -> None:
         """Writes a checkpoint, unless the training has diverged."""
-        self._require_finite(self.means.so_far(), images_seen)
+        means = self.means.state()
+        self._require_sound(means["sums"], images_seen)
         self._watch.require_spread(measured, images_seen, self._checkpoints)
         self._best.consider(measured, self._watch, images_seen)
-        bag = {"trainer": self._trainer.state(), "means": self.means.state(), **self._extra}
+        bag = {"trainer": self._trainer.state(), "means": means, **self._extra}
         best = self._best.record
         if best:
             bag["best"] = best
@@ -306,31 +313,24 @@ class _Record:
 
     def _restore(self, path: Path) -> int:
         bag = checkpoint.load(path)
-        try:
+        other = "choose another name with run=, or delete it"
+        with checkpoint.fitting(path, "does not fit this training", remedy=other):
             self._trainer.restore(bag["trainer"])
             self.means.restore(bag["means"])
-        except (KeyError, RuntimeError, ValueError, TypeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise Refusal(
-                f"{path} does not fit this training ({reason}); choose another name with run=, or"
-                " delete it"
-            ) from error
-        self._best = Best(bag.get("best", {}))
+            self._best = Best(bag.get("best", {}))
         # A crash can come between a checkpoint and the record of it.
         checkpoint.record_best(self._checkpoints, self._best.record)
         LOGGER.info("going on from %s", path)
         return bag["images_seen"]
 
-    def _require_finite(self, values: Mapping[str, float], images_seen: int) -> None:
-        for name, value in values.items():
-            if not math.isfinite(value):
-                last = checkpoint.newest(self._checkpoints)
-                raise Refusal(
-                    f"{name} became {value} before images={images_seen}; {self._watch.advice}"
-                    " (and delete this run's folder), or run again to go on from the last"
-                    f" checkpoint ({'none yet' if last is None else last.name}) if it was a"
-                    " passing fault"
-                )
+    def _require_sound(self, values: Mapping[str, float], images_seen: int) -> None:
+        soundness.require(
+            values,
+            images_seen,
+            causes=self._trainer.causes,
+            advice=self._watch.advice,
+            checkpoints=self._checkpoints,
+        )
 
 
 def _step(trainer: Trainer, images: dict[str, Tensor], images_seen: int) -> dict[str, Tensor]:
@@ -339,7 +339,8 @@ def _step(trainer: Trainer, images: dict[str, Tensor], images_seen: int) -> dict
     except torch.OutOfMemoryError as error:
         raise Refusal(
             f"the GPU's memory is too small for this step: {error.args[0].splitlines()[0]}; lower"
-            " batch_per_device (the result stays the same), or the width of the networks"
+            " batch_per_device (the result stays the same), or the width of the networks; in"
+            " train-cyclegan set checkpoint_activations=true"
         ) from error
 
 
