@@ -4,16 +4,40 @@ from pathlib import Path
 import pytest
 
 
+def started(count):
+    """Ranks for the session, from the file beside this one."""
+    file = Path(__file__).with_name("ranks.py")
+    specification = importlib.util.spec_from_file_location("ranks", file)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    ranks = module.Ranks(count)
+    yield ranks
+    ranks.stop()
+
+
 @pytest.fixture(scope="session")
 def two_ranks():
     """`two_ranks(function, *args)` calls a top-level function on two gloo ranks."""
-    file = Path(__file__).with_name("two_ranks.py")
-    specification = importlib.util.spec_from_file_location("two_ranks", file)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    ranks = module.TwoRanks()
-    yield ranks
-    ranks.stop()
+    yield from started(2)
+
+
+@pytest.fixture(scope="session")
+def four_ranks():
+    """As `two_ranks`, on four."""
+    yield from started(4)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Folder of six finished runs, size=tiny, which tests may add runs to."""
+    from sem2ct import cli
+
+    root = tmp_path_factory.mktemp("outputs")
+    for command in cli.STAGES:
+        with pytest.raises(SystemExit) as end:
+            cli.main([command, "size=tiny", "machine=cpu", f"run_root={root}"])
+        assert end.value.code == 0, command
+    return root
 
 
 @pytest.fixture

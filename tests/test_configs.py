@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sem2ct import cli, config
+from sem2ct import composition, config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 STAGES = list(config.MODELS)
@@ -21,9 +21,7 @@ def stages_with(group: str) -> list[tuple[str, str]]:
 
 
 def composed(stage: str, *overrides: str):
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
-        values = compose(config_name=stage, overrides=list(overrides))
-    return config.build(stage, cli._plain_settings(stage, values))
+    return config.build(stage, composition.settings_of(stage, list(overrides)))
 
 
 @pytest.mark.parametrize(("stage", "size"), stages_with("size"))

@@ -19,13 +19,9 @@ def sem2ct(command: str, *overrides: str) -> int:
     return end.value.code
 
 
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory):
-    """Folder of six finished runs, size=tiny."""
-    root = tmp_path_factory.mktemp("outputs")
-    for command in COMMANDS:
-        assert sem2ct(command, "size=tiny", "machine=cpu", f"run_root={root}") == 0, command
-    return root
+@pytest.fixture
+def outputs(finished):
+    return finished
 
 
 def folder(outputs, command):
@@ -148,7 +144,7 @@ def test_the_published_network_set_runs_through_translation(outputs):
     assert sem2ct("train-cyclegan", *overrides, *stores, "network=paper") == 0
     scan = [f"ct={outputs}/extract/toy_tiny/rock/ct.tif", "z_range=[1,2]", "refine_z=false"]
     assert sem2ct("translate", *overrides, *scan) == 0
-    assert tifffile.imread(outputs / "translate/published/translation.tif").shape == (128, 128)
+    assert tifffile.imread(outputs / "translate/published/translation.ome.tif").shape == (128, 128)
 
 
 @pytest.mark.parametrize("mode", ["fixed_style", "fixed_noise", "interpolate"])

@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MEMORY_BYTES, SECONDS = 3 * 2**30, 20
 BLOW_UP_BYTES = 2**30
 EXTREME = [0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**16, 2**24, 10**6]
+HEADER = f"{'':<24}{'tried':>7}{'read':>7}{'refused':>9}{'faults':>8}{'seconds':>9}"
 RAW = {"raw_shape": (5, 20, 26), "raw_dtype": "uint16"}
 
 
@@ -90,7 +91,7 @@ def look(path: Path) -> None:
         scan.window(z, slice(0, 64), slice(0, 64))
 
 
-def serve(line: Connection) -> None:
+def serve(line: Connection, look: Callable[[Path], object]) -> None:
     """Looks at one path after another; tells what came of each, and the growth of memory."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     while True:
@@ -110,14 +111,20 @@ def serve(line: Connection) -> None:
 class Child:
     """A process that looks at files; started again after a crash or a hang."""
 
-    def __init__(self) -> None:
-        """Starts the process."""
+    def __init__(self, look: Callable[[Path], object] = look, *, seconds: float = SECONDS) -> None:
+        """Starts the process.
+
+        Args:
+            look: Opens a file and reads a little of it, or refuses it.
+            seconds: What takes longer is a hang.
+        """
+        self._look, self._seconds = look, seconds
         self._start()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("fork")
         self._line, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs,), daemon=True)
+        self._process = context.Process(target=serve, args=(theirs, self._look), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -126,7 +133,7 @@ class Child:
         self._line.send(path)
         said, grown = "", 0
         with contextlib.suppress(EOFError):
-            if self._line.poll(SECONDS):
+            if self._line.poll(self._seconds):
                 said, grown = self._line.recv()
             else:
                 said = "hang"
@@ -136,6 +143,11 @@ class Child:
             self._start()
             return said or "crash"
         return "memory" if grown > BLOW_UP_BYTES else said
+
+    def end(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.join()
 
 
 def damaged(whole: Path, folder: Path, draw: np.random.Generator) -> Path:
@@ -175,22 +187,27 @@ def fuzz(name: str, make: Callable[[Path], Path], count: int, child: Child) -> C
     return counted
 
 
+def tell(name: str, counted: Counter[str], seconds: float) -> int:
+    """Prints one line of the table, and the faults below it; returns how many there were."""
+    count, read, refused = sum(counted.values()), counted.pop("read", 0), counted.pop("refused", 0)
+    faults = sum(counted.values())
+    print(f"{name:<24}{count:>7}{read:>7}{refused:>9}{faults:>8}{seconds:>9.0f}", flush=True)
+    for what, often in counted.most_common():
+        print(f"    {often} x {what}", flush=True)
+    return faults
+
+
 def main() -> None:
     """Feeds all readers, or those named."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     known = makers()
     chosen = sys.argv[2:] or list(known)
     child, faults = Child(), 0
-    print(f"{'reader':<14}{'files':>7}{'read':>7}{'refused':>9}{'faults':>8}{'seconds':>9}")
+    print(HEADER)
     for name in chosen:
         begun = time.monotonic()
         counted = fuzz(name, known[name], count, child)
-        read, refused = counted.pop("read", 0), counted.pop("refused", 0)
-        faults += sum(counted.values())
-        row = f"{name:<14}{count:>7}{read:>7}{refused:>9}{sum(counted.values()):>8}"
-        print(f"{row}{time.monotonic() - begun:>9.0f}", flush=True)
-        for what, often in counted.most_common():
-            print(f"    {often} x {what}", flush=True)
+        faults += tell(name, counted, time.monotonic() - begun)
     sys.exit(1 if faults else 0)
 
 

@@ -13,13 +13,17 @@ import importlib
 import logging
 import os
 import sys
+import textwrap
 from importlib import metadata
-from pathlib import Path
 from typing import Any, NoReturn
 
+from sem2ct import composition
+from sem2ct.runtime.memory import refusing_too_much
 from sem2ct.runtime.refusal import Refusal
 
 LOGGER = logging.getLogger(__name__)
+
+_SHOWN_CHARACTERS = 200
 
 STAGES = {
     "extract": "SEM images into tiles, micro-CT into patches",
@@ -29,7 +33,6 @@ STAGES = {
     "translate": "a slice or a volume of micro-CT with SEM detail",
     "evaluate": "porosity, surface and correlation of it all, with a report",
 }
-GROUPS = ("rock", "size", "machine")
 
 USAGE = """sem2ct: SEM detail brought into micro-CT volumes of rock.
 
@@ -44,7 +47,7 @@ stages, in their order:
 settings every stage has:
   rock=toy          configs/rock: where the scans lie (toy: a generated rock)
   size=demo         tiny, demo, small, paper: networks, batch and length together
-  machine=auto      auto, cpu, one_gpu, four_gpus
+  machine=auto      auto, cpu, one_gpu, four_gpus, slurm
   experiment=NAME   a frozen recipe of configs/experiment
   run=NAME          name of the run, and of its folder under outputs/STAGE/
   dry_run=true      counts, bytes and time; writes nothing
@@ -65,6 +68,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         print("sem2ct: stopped", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our answer, `head` say, has seen enough; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        if error.filename is None or error.errno is None:
+            raise
+        # A file that went away or may not be read: about the machine, not about the program.
+        _end(Refusal(f"{error.filename}: {os.strerror(error.errno).lower()}"))
     sys.exit(0)
 
 
@@ -87,7 +99,7 @@ def _dispatch(arguments: list[str]) -> None:
         print(_stage_help(command, stage))
         return
     _refuse_unknown_names(stage, overrides)
-    _run_hydra(command, stage, overrides)
+    composition.run(stage, overrides, lambda values: start(command, values))
 
 
 def _end(refusal: Refusal) -> NoReturn:
@@ -102,109 +114,24 @@ def _suggestion(word: str, words: list[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def configs_folder() -> Path:
-    """Where the YAML files lie.
-
-    Returns:
-        The folder named by SEM2CT_CONFIGS, else that of the checkout, else the wheel's.
-
-    Raises:
-        Refusal: If SEM2CT_CONFIGS names no folder.
-    """
-    named = os.environ.get("SEM2CT_CONFIGS")
-    if named:
-        if not Path(named).is_dir():
-            raise Refusal(f"SEM2CT_CONFIGS={named} is not a folder; name one that holds configs")
-        return Path(named).resolve()
-    here = Path(__file__).resolve().parent
-    checkout = here.parent.parent / "configs"
-    return checkout if (checkout / "extract.yaml").exists() else here / "configs"
-
-
 def _refuse_unknown_names(stage: str, overrides: list[str]) -> None:
     """Answers a mistyped setting with the nearest one, before Hydra is imported."""
     from sem2ct.config import MODELS
 
-    known = [*MODELS[stage].model_fields, *GROUPS, "experiment", "hydra"]
+    known = [*MODELS[stage].model_fields, *composition.GROUPS, "experiment", "hydra"]
     for override in overrides:
         if override.startswith("-") or "=" not in override:
             continue
         name = override.split("=", 1)[0].lstrip("+~").split("@")[0]
         first = name.replace("/", ".").split(".")[0]
         if first not in known:
-            raise Refusal(
-                f"{stage}.yaml: unknown setting '{first}'{_suggestion(first, known)}"
-                if _suggestion(first, known)
-                else f"{stage}.yaml: unknown setting '{first}'; there are: {', '.join(known[:-1])}"
-            )
+            near = _suggestion(first, known)
+            more = f"; 'sem2ct {stage.replace('_', '-')} --help' explains those that there are"
+            raise Refusal(f"{stage}.yaml: unknown setting '{first}'{near or more}")
 
 
-def _run_hydra(command: str, stage: str, overrides: list[str]) -> None:
-    import hydra
-    from hydra.errors import HydraException
-    from omegaconf import DictConfig
-    from omegaconf.errors import OmegaConfBaseException
-
-    refusals: list[Refusal] = []
-
-    def job(composed: DictConfig) -> None:
-        # Kept for later: Hydra would print a line of its own above ours.
-        try:
-            _start(command, stage, _plain_settings(stage, composed))
-        except Refusal as refusal:
-            refusals.append(refusal)
-
-    # Hydra would print and exit by itself; the full error comes through to be said in one line.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv = [f"sem2ct {command}", *overrides]
-    folder = str(configs_folder())
-    try:
-        hydra.main(version_base="1.3", config_path=folder, config_name=stage)(job)()
-    except (HydraException, OmegaConfBaseException) as error:
-        raise Refusal(f"{stage}.yaml: {_one_line(error)}") from error
-    if refusals:
-        raise refusals[0]
-
-
-def _one_line(error: Exception) -> str:
-    """The part of Hydra's message a user can act on."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    cuts = ("Check that", "Config search path", "provider=", "full_key", "object_type", "See ")
-    kept = [line for line in lines if not line.startswith(cuts)]
-    return " ".join(kept).replace("\t", " ")
-
-
-def _plain_settings(stage: str, composed: Any) -> dict[str, Any]:
-    """Composed YAML to a plain dictionary of this stage's settings."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import (
-        InterpolationKeyError,
-        InterpolationToMissingValueError,
-        MissingMandatoryValue,
-    )
-
-    values, missing = {}, []
-    for name in composed:
-        if name in GROUPS:
-            continue
-        try:
-            value = composed[name]
-        except (InterpolationToMissingValueError, MissingMandatoryValue):
-            missing.append(str(name))
-            continue
-        except InterpolationKeyError:
-            # The preset has no such entry; the check of the settings names the cause.
-            continue
-        values[name] = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
-    if missing:
-        raise Refusal(
-            f"{stage}.yaml: no value for {', '.join(missing)};"
-            f" give it as {' '.join(f'{name}=...' for name in missing)}"
-        )
-    return values
-
-
-def _build(stage: str, values: dict[str, Any]) -> Any:
+def checked(stage: str, values: dict[str, Any]) -> Any:
+    """Turns plain values into the settings of a stage, or says in one line what is wrong."""
     import pydantic
 
     from sem2ct import config
@@ -228,21 +155,41 @@ def _complaints(error: Any, known: list[str]) -> str:
         elif where:
             given = fault["input"]
             rule = fault["msg"][0].lower() + fault["msg"][1:]
-            before = f"{said[where]}, or " if where in said else f"{where}={given}: "
+            rule = rule.replace("a valid tuple", "a list, such as [1,2,3]")
+            before = f"{said[where]}, or " if where in said else f"{where}={_short(given)}: "
             said[where] = before + rule
         else:
             said[where] = fault["msg"].removeprefix("Value error, ")
     return "; ".join(said.values())
 
 
-def _start(command: str, stage: str, values: dict[str, Any]) -> None:
-    settings = _build(stage, values)
+def _short(given: Any) -> str:
+    try:
+        text = str(given)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+
+
+def start(command: str, values: dict[str, Any]) -> None:
+    """Begins or resumes a run, or says what it would take.
+
+    Args:
+        command: Name of the stage.
+        values: Its settings as plain values.
+
+    Raises:
+        Refusal: If settings, inputs or the folder cannot be worked with.
+    """
+    stage = command.replace("-", "_")
+    settings = checked(stage, values)
     if settings.dry_run:
         module = importlib.import_module(f"sem2ct.stages.{stage}")
-        rows = {
-            "folder": str(settings.run_root / stage / settings.run),
-            **module.estimate(settings),
-        }
+        with refusing_too_much(command):
+            rows = {
+                "folder": str(settings.run_root / stage / settings.run),
+                **module.estimate(settings),
+            }
         width = max(map(len, rows)) + 2
         print(f"sem2ct {command}: dry run, nothing is written")
         print("\n".join(f"  {name:<{width}}{value}" for name, value in rows.items()))
@@ -284,9 +231,9 @@ def work(stage: str, values: dict[str, Any]) -> None:
     Raises:
         Refusal: If settings, inputs or the folder cannot be worked with.
     """
-    settings = _build(stage, values)
+    settings = checked(stage, values)
     module = importlib.import_module(f"sem2ct.stages.{stage}")
-    from sem2ct.runtime import distributed, log
+    from sem2ct.runtime import disk, distributed, log, signals
     from sem2ct.runtime.run_folder import RunFolder
 
     path = settings.run_root / stage / settings.run
@@ -298,8 +245,11 @@ def work(stage: str, values: dict[str, Any]) -> None:
     )
     log.start(path)
     LOGGER.info("%s: in %s", stage, path)
+    if folder.left_by:
+        LOGGER.info("%s broke off here; going on from what it left whole", folder.left_by)
     try:
-        module.run(settings, folder)
+        with signals.leaving(), disk.refusing_all(path), refusing_too_much(stage):
+            module.run(settings, folder)
     except Refusal:
         folder.forget()
         raise
@@ -308,28 +258,22 @@ def work(stage: str, values: dict[str, Any]) -> None:
 
 def _stage_help(command: str, stage: str) -> str:
     """Every setting with its meaning, type and composed value."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
     from sem2ct.config import MODELS
 
-    with initialize_config_dir(version_base="1.3", config_dir=str(configs_folder())):
-        composed = compose(config_name=stage)
+    shown = composition.shown(stage)
     lines = [
         f"sem2ct {command}: {STAGES[command]}",
         "",
         f"usage: sem2ct {command} [setting=value ...]",
         "",
-        f"groups: {', '.join(f'{group}=...' for group in GROUPS)}, experiment=...",
+        f"groups: {', '.join(f'{group}=...' for group in composition.GROUPS)}, experiment=...",
         "",
         "settings (values as composed from rock=toy size=demo):",
     ]
     for name, field in MODELS[stage].model_fields.items():
-        value = OmegaConf.select(composed, name)
-        shown = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
-        lines.append(f"  {name}={shown}")
-        lines.append(f"      {field.description}")
-    recipes = configs_folder() / "experiment"
+        lines.append(f"  {name}={shown[name]}")
+        lines.append(textwrap.indent(field.description or "", 6 * " "))
+    recipes = composition.configs_folder() / "experiment"
     options = [*sorted(recipes.glob("*.yaml")), *sorted(recipes.glob(f"{stage}/*.yaml"))]
     names = [path.relative_to(recipes).with_suffix("").as_posix() for path in options]
     lines += ["", f"experiments: {', '.join(names) or 'none'}"]

@@ -6,22 +6,54 @@ cross-checks.  No torch is imported, so that a typo is answered at once.
 """
 
 import inspect
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
+# Larger numbers fit neither an image nor a count of them.
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
 PixelSize = Annotated[float, Field(gt=0)] | Literal["metadata", "unstated"]
+
+PROSE = {"note"}
+LONGEST_NAME_BYTES = 255
+_CONTROL, _BROKEN = "Cc", "Cs"
+
+
+def _refuse_unwritable(name: str, text: str) -> None:
+    """Refuses what can be no file's name, or could not be noted in config.yaml."""
+    if {_CONTROL, _BROKEN} & set(map(unicodedata.category, text)):
+        raise ValueError(
+            f"{name}={text!a}: holds a character that cannot be shown; give it another name"
+        )
+    if max(len(part.encode()) for part in text.split("/")) > LONGEST_NAME_BYTES:
+        raise ValueError(
+            f"{name}={text[:40]}...: a name of more than {LONGEST_NAME_BYTES} bytes, which no"
+            " disk takes; give it a shorter one"
+        )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a plain value, names of a dictionary included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value:
+            yield from _texts(part)
+        if isinstance(value, dict):
+            yield from _texts(list(value.values()))
 
 
 class RunSettings(BaseModel):
     """What every command has: where the run lies, its seed, and the machine."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
-    run: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")]
+    run: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
     """Name of the run; its folder is <run_root>/<stage>/<run>."""
     run_root: Path
     """Folder of all runs."""
@@ -29,6 +61,15 @@ class RunSettings(BaseModel):
     """Start of every random stream of this run."""
     dry_run: bool
     """Print counts, bytes and time, and write nothing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_plain_text(cls, given: Any) -> Any:
+        named = given.items() if isinstance(given, dict) else ()
+        for name, value in named:
+            for text in _texts(value) if name not in PROSE else ():
+                _refuse_unwritable(str(name), text)
+        return given
 
     @property
     def asks_more(self) -> bool:
