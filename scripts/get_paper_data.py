@@ -8,7 +8,6 @@ goes on where it stopped; one that does not match is fetched anew, once, and ref
 """
 
 import argparse
-import hashlib
 import json
 import shutil
 import sys
@@ -70,7 +69,7 @@ def published(base_url: str, record: str) -> list[Published]:
 
 
 def fetch(file: Published, folder: Path) -> Path:
-    """Fetches one file, or finds it there.
+    """Fetches one file, or finds it there; pooch compares checksums and names it in the end.
 
     Args:
         file: Which.
@@ -82,23 +81,38 @@ def fetch(file: Published, folder: Path) -> Path:
     Raises:
         FetchError: If it cannot be fetched, or does not match its checksum.
     """
-    target, partial = folder / file.name, folder / (file.name + ".part")
-    if target.is_file() and matches(target, file):
-        return target
-    needed = file.size - (partial.stat().st_size if partial.is_file() else 0)
-    if shutil.disk_usage(folder).free < needed:
-        raise FetchError(
-            f"{file.name} needs {needed / 1e9:.1f} GB in {folder}; make room, or use --to"
-        )
-    for _ in range(2):
+    pooch = _pooch()
+    partial = folder / (file.name + ".part")
+
+    def resume(_url: str, output: str, _pooch: None) -> None:
+        have = partial.stat().st_size if partial.is_file() else 0
+        if shutil.disk_usage(folder).free < file.size - have:
+            size = f"{(file.size - have) / 1e9:.1f} GB"
+            raise FetchError(f"{file.name} needs {size} in {folder}; make room, or use --to")
         go_on(file, partial)
-        if matches(partial, file):
-            partial.replace(target)
-            return target
-        partial.unlink()  # an old beginning of another file: once more from the start
+        partial.replace(output)
+
+    asked = {"known_hash": file.checksum, "fname": file.name, "path": folder}
+    for _ in range(2):  # the first may go on from an old beginning of another file
+        try:
+            return Path(pooch.retrieve(file.url, downloader=resume, **asked))
+        except ValueError as different:
+            reason = different
     raise FetchError(
         f"{file.name}: what was fetched does not match {file.checksum}; try again later"
-    )
+    ) from reason
+
+
+def _pooch() -> Any:
+    try:
+        import pooch
+    except ImportError as absent:
+        raise FetchError(
+            "pooch is not installed, which fetches and checks files; install the extra: pip"
+            " install -c constraints.txt '.[download]' (or: pip install pooch)"
+        ) from absent
+    pooch.get_logger().setLevel("WARNING")
+    return pooch
 
 
 def go_on(file: Published, partial: Path) -> None:
@@ -130,15 +144,6 @@ def show(file: Published, done: int) -> None:
         end = "\n" if done >= file.size else ""
         text = f"\r{file.name}: {done / 1e6:.0f} of {file.size / 1e6:.0f} MB"
         print(text, end=end, file=sys.stderr, flush=True)
-
-
-def matches(path: Path, file: Published) -> bool:
-    """Compares size and checksum."""
-    if path.stat().st_size != file.size:
-        return False
-    kind, _, expected = file.checksum.partition(":")
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, kind).hexdigest() == expected
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -30,6 +30,13 @@ def test_a_window_is_chosen_at_the_percentiles():
     assert (window.low, window.high) == pytest.approx((10, 900))
 
 
+def test_exchanged_percentiles_turn_bright_pores_dark():
+    window = choose_window(np.arange(1001), (90, 1), what="sem")
+    assert (window.low, window.high) == pytest.approx((900, 10))
+    assert window.to_uint8(np.array([1000, 900, 500, 10, 0])).tolist() == [0, 0, 115, 255, 255]
+    assert Window.from_dict(window.as_dict()) == window
+
+
 def test_constant_images_are_refused():
     with pytest.raises(Refusal, match=r"a\.png: every pixel has the grey value 7;.*constant"):
         choose_window(np.full((4, 5), 7), (0, 100), what="a.png")
@@ -40,6 +47,8 @@ def test_percentiles_on_one_grey_level_are_refused():
     grey[0] = 5
     with pytest.raises(Refusal, match="percentiles 1 and 99 both lie at grey 0"):
         choose_window(grey, (1, 99), what="sem")
+    with pytest.raises(Refusal, match="percentiles 99 and 1 both lie at grey 0"):
+        choose_window(grey, (99, 1), what="sem")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -8,7 +8,7 @@ import pytest
 import zarr
 
 from sem2ct.data import pyramid
-from sem2ct.data.pyramid import PyramidWriter, halve, levels, read_level, slab_slices
+from sem2ct.data.pyramid import PyramidWriter, levels, read_level, slab_slices
 
 SHAPE = (11, 70, 53)
 
@@ -110,11 +110,6 @@ def test_rounding_does_not_brighten_the_pyramid(tmp_path, small_levels):
     write(tmp_path / "v.ome.zarr", data, shape=data.shape).finish()
     group = zarr.open_group(tmp_path / "v.ome.zarr", mode="r")
     assert abs(group["1"][:].mean() - data.mean()) < 0.01
-
-
-def test_halving_keeps_single_slices_and_odd_ends():
-    data = np.array([[[1, 3, 7], [5, 7, 8], [9, 10, 11]]], np.uint8)
-    assert halve(data).tolist() == [[[4.0, 7.5], [9.5, 11.0]]]
 
 
 def test_levels_halve_every_axis_longer_than_one_until_they_fit():

@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import importlib.util
 import json
+import sys
 import threading
 from pathlib import Path
 
@@ -19,6 +20,7 @@ CONTENT = {
 
 @pytest.fixture
 def get_paper_data():
+    pytest.importorskip("pooch", reason="the extra download is not installed")
     specification = importlib.util.spec_from_file_location("get_paper_data", SCRIPT)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
@@ -121,6 +123,33 @@ def test_what_does_not_match_its_checksum_is_refused(get_paper_data, server, tmp
     assert end.value.code == 2
     assert "LSK.zip: what was fetched does not match md5:000" in capsys.readouterr().err
     assert not (tmp_path / "LSK.zip").exists()
+
+
+def test_a_file_that_was_changed_is_fetched_again(get_paper_data, server, tmp_path):
+    (tmp_path / "LSK.zip").write_bytes(CONTENT["LSK.zip"][:-1] + b"?")
+    get_paper_data.main(["--to", str(tmp_path), "--only", "LSK.zip", "--base-url", server.address])
+    assert (tmp_path / "LSK.zip").read_bytes() == CONTENT["LSK.zip"]
+
+
+def test_without_pooch_the_command_that_installs_it_is_named(
+    get_paper_data, server, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(SystemExit) as end:
+        get_paper_data.main(["--to", str(tmp_path), "--base-url", server.address])
+    assert end.value.code == 2
+    assert "pip install -c constraints.txt '.[download]'" in capsys.readouterr().err
+
+
+def test_a_disk_without_room_is_said_before_anything_is_fetched(
+    get_paper_data, server, tmp_path, capsys, monkeypatch
+):
+    usage = get_paper_data.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(get_paper_data.shutil, "disk_usage", lambda _: usage._replace(free=299_999))
+    with pytest.raises(SystemExit):
+        get_paper_data.main(["--to", str(tmp_path), "--base-url", server.address])
+    assert "LSK.zip needs 0.0 GB" in capsys.readouterr().err
+    assert ranges(server) == []
 
 
 def test_unknown_files_and_absent_servers_are_said_in_a_line(

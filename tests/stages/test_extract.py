@@ -58,6 +58,7 @@ def settings_of(tmp_path):
             "ct_resample": True,
             "ct_mask": "none",
             "ct_window": (1, 99),
+            "devices": 1,
             "shard_patches": 9,
             "encoding": "npy",
             "export": "none",

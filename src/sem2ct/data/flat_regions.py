@@ -35,7 +35,8 @@ def flat_blocks(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
     mapped = grey
     for row in range(height):  # a band at a time: the image may be larger than memory
         if row % _BLOCKS_PER_MAPPING == 0:
-            mapped = mapped_anew(grey)
+            # As a plain array: a mapped one costs several times as much for each band.
+            mapped = np.asarray(mapped_anew(grey))
         band = mapped[row * _BLOCK_PX : (row + 1) * _BLOCK_PX, : width * _BLOCK_PX]
         # Hardly ever are two whole rows of a block alike by chance; then look no further.
         alike = (band[0] == band[_BLOCK_PX // 2]).reshape(width, _BLOCK_PX).all(axis=1)

@@ -24,7 +24,10 @@ _BAND_PIXELS = 2**18
 
 @dataclass(frozen=True)
 class Window:
-    """Two raw grey levels: `low` becomes 0, `high` becomes 255."""
+    """Two raw grey levels: `low` becomes 0, `high` becomes 255.
+
+    Where pores are bright, `low` is the brighter of the two, so that in stores pores are dark.
+    """
 
     low: float
     high: float
@@ -65,8 +68,8 @@ def choose_window(grey: NDArray[Any], percentiles: Percentiles, *, what: str) ->
 
     Args:
         grey: Raw grey values of everything pooled, any shape.
-        percentiles: The low and the high percentile, 0 to 100; or "keep": 8-bit greys stay
-            as they are.
+        percentiles: Those that become black and white, 0 to 100, the higher one first where
+            pores are bright; or "keep": 8-bit greys stay as they are.
         what: Name of the images as the user wrote it, for a refusal.
 
     Returns:
@@ -88,7 +91,7 @@ def choose_window(grey: NDArray[Any], percentiles: Percentiles, *, what: str) ->
             )
         return Window(low=0.0, high=255.0)
     low, high = _levels(grey, percentiles)
-    if low >= high:
+    if low == high:
         raise Refusal(
             f"{what}: percentiles {percentiles[0]:g} and {percentiles[1]:g} both lie at grey"
             f" {low:g}, so the window has no width; widen the percentiles (0 and 100 at most)"
@@ -100,7 +103,10 @@ def _levels(grey: NDArray[Any], percentiles: Sequence[float]) -> list[float]:
     """As np.percentile; of integers by counting, which is several times as fast."""
     if grey.dtype not in (np.uint8, np.uint16):
         return [float(level) for level in np.percentile(grey, percentiles)]
-    up_to = np.cumsum(np.bincount(grey.ravel()))
+    counts, flat = np.zeros(2**16, dtype=np.int64), grey.ravel()
+    for first in range(0, flat.size, _BAND_PIXELS):  # in bands that stay in the cache
+        counts += np.bincount(flat[first : first + _BAND_PIXELS], minlength=2**16)
+    up_to = np.cumsum(counts)
     levels = []
     for percentile in percentiles:
         place = percentile / 100 * (grey.size - 1)

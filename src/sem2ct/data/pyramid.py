@@ -25,8 +25,10 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numcodecs import Zstd
-from zarr.codecs import ZstdCodec
+from numcodecs import Blosc, Zstd
+from zarr.codecs import BloscCodec, ZstdCodec
+
+from sem2ct.data.halving import means, pair_sums
 
 COARSEST_PX = 512
 SHARD_PX = 1024
@@ -75,27 +77,6 @@ def levels(shape: Shape, *, slab: int) -> list[Level]:
     return found
 
 
-def halve(volume: np.ndarray) -> np.ndarray:
-    """Mean over pairs along every axis longer than 1; an odd last slice stands for itself.
-
-    Args:
-        volume: (z, y, x), uint8 or float32.
-
-    Returns:
-        float32, sides halved and rounded up.
-    """
-    for axis, length in enumerate(volume.shape):
-        if length == 1:
-            continue
-        even = np.moveaxis(volume, axis, 0)[0::2]
-        odd = np.moveaxis(volume, axis, 0)[1::2]
-        mean = even.astype(np.float32)
-        mean[: len(odd)] += odd
-        mean[: len(odd)] /= 2
-        volume = np.moveaxis(mean, 0, axis)
-    return volume.astype(np.float32, copy=False)
-
-
 class PyramidWriter:
     """Writes a volume slab by slab; opened again with the same plan, it goes on.
 
@@ -111,6 +92,8 @@ class PyramidWriter:
         facts: Plain values kept in the attributes under `sem2ct`; with the other arguments
             they are the plan that a journal must have to be continued.
         part: Number of this process; 0 opens the volume, the others join it.
+        labels: Whether it holds 0 and 1 only: then a voxel takes a bit before compression, and
+            a coarser voxel is 1 where more than half of it is.
     """
 
     def __init__(
@@ -125,9 +108,11 @@ class PyramidWriter:
         chunk_px: int = 64,
         facts: dict[str, Any] | None = None,
         part: int = 0,
+        labels: bool = False,
     ) -> None:
         """Continues a volume of the same plan, or starts anew."""
         self.path, self.shape, self.version, self.chunk_px = path, shape, version, chunk_px
+        self._labels = labels
         self.slab = slab_slices(shape, chunk_px=chunk_px)
         self.slabs = -(-shape[0] // self.slab)
         self.levels = levels(shape, slab=self.slab)
@@ -139,6 +124,8 @@ class PyramidWriter:
             self.levels, path.name, voxel=voxel, unit_um=unit_um, origin=origin, version=version
         )
         self._attributes["sem2ct"] = facts or {}
+        if labels:
+            self._attributes.get("ome", self._attributes)["image-label"] = {"version": version}
         plan = {"shape": shape, "chunk_px": chunk_px, "slab": self.slab, **self._attributes}
         self._plan = json.loads(json.dumps(plan))
         noted = self._continue()
@@ -148,8 +135,10 @@ class PyramidWriter:
         elif not self._journal.exists():
             self._note({"plan": self._plan})
         self._noted: dict[int, dict[str, Any]] = noted or {}
-        group = zarr.open_group(self._unfinished, mode="r+")
-        self._arrays: list[Any] = [group[level.path] for level in self.levels]
+        # To look at every chunk whether it is empty would take as long as to pack it.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            group = zarr.open_group(self._unfinished, mode="r+")
+            self._arrays: list[Any] = [group[level.path] for level in self.levels]
 
     def has(self, k: int) -> bool:
         """Whether slab `k` is noted as written and can be read back unchanged."""
@@ -158,7 +147,7 @@ class PyramidWriter:
         z0 = k * self.slab
         try:
             written = np.asarray(self._arrays[0][z0 : z0 + self.slab])
-            if _checksum(written) == self._noted[k]["blake2b"]:
+            if _checksum(written) == self._noted[k].get("sha256"):
                 return True
         except (OSError, RuntimeError, ValueError):
             pass  # A cut-off shard; it is written again.
@@ -193,14 +182,16 @@ class PyramidWriter:
         if slab.shape != (depth, *self.shape[1:]) or slab.dtype != np.uint8:
             raise ValueError(f"slab {k} is {slab.dtype} {slab.shape}, not uint8 of {depth} slices")
         self._arrays[0][z0 : z0 + depth] = slab
-        mean = slab
-        for level, array in zip(self.levels[1:], self._arrays[1:], strict=True):
+        sums = slab
+        for finer, level, array in zip(
+            self.levels, self.levels[1:], self._arrays[1:], strict=False
+        ):
             if level.factor[0] > self.slab:
                 break
             first = z0 // level.factor[0]
-            mean = halve(mean)
-            array[first : first + mean.shape[0]] = np.rint(mean).astype(np.uint8)
-        entry = {"slab": k, "blake2b": _checksum(slab), "facts": facts}
+            sums = pair_sums(sums, axes=_halved(finer, level))
+            array[first : first + len(sums)] = means(sums, count=math.prod(level.factor))
+        entry = {"slab": k, "sha256": _checksum(slab), "facts": facts}
         self._note(entry)
         self._noted[k] = entry
 
@@ -217,15 +208,14 @@ class PyramidWriter:
         missing = [k for k in range(self.slabs) if k not in self._noted]
         if missing:
             raise ValueError(f"slabs {missing[:8]} of {self.path} were not written")
-        for finer, coarser, level in zip(
-            self._arrays, self._arrays[1:], self.levels[1:], strict=False
-        ):
+        for i, level in enumerate(self.levels[1:], start=1):
             if level.factor[0] <= self.slab:
                 continue
-            step = self.chunk_px
+            finer, step = self._arrays[i - 1], self.chunk_px
+            axes = _halved(self.levels[i - 1], level)
             for z0 in range(0, level.shape[0], step):
-                mean = halve(np.asarray(finer[2 * z0 : 2 * (z0 + step)]))
-                coarser[z0 : z0 + step] = np.rint(mean).astype(np.uint8)
+                sums = pair_sums(np.asarray(finer[2 * z0 : 2 * (z0 + step)]), axes=axes)
+                self._arrays[i][z0 : z0 + step] = means(sums, count=2 ** len(axes))
         self._unfinished.rename(self.path)
         return self.path
 
@@ -236,12 +226,21 @@ class PyramidWriter:
         if self.path.exists() and not self._unfinished.exists():
             # Finished, but its run was stopped before it could say so.
             self.path.rename(self._unfinished)
-        if not (self._unfinished / self.levels[-1].path).exists():
+        if not self._whole():
             return None
         if self._journal.exists() and self._journal.read_bytes()[-1:] != b"\n":
             with self._journal.open("a") as file:
                 file.write("\n")
         return self._read_journals()
+
+    def _whole(self) -> bool:
+        """Whether every level is there and can be opened; if not, the volume is begun anew."""
+        try:
+            group: Any = zarr.open_group(self._unfinished, mode="r")
+            shapes = [group[level.path].shape for level in self.levels]
+        except Exception:  # whatever zarr raises over damaged metadata
+            return False
+        return shapes == [level.shape for level in self.levels]
 
     def _journals(self) -> list[Path]:
         """Those of all processes, also of earlier ones."""
@@ -284,7 +283,8 @@ class PyramidWriter:
         }
         if self.version != "0.5":
             separator = {"name": "v2", "separator": "/"}
-            return layout | {"compressors": Zstd(level=1), "chunk_key_encoding": separator}
+            packed = Blosc("zstd", 5, Blosc.BITSHUFFLE) if self._labels else Zstd(level=1)
+            return layout | {"compressors": packed, "chunk_key_encoding": separator}
         shard = (
             depth,
             *(
@@ -292,9 +292,10 @@ class PyramidWriter:
                 for c, n in zip(chunk[1:], level.shape[1:], strict=True)
             ),
         )
+        bits = BloscCodec(typesize=1, cname="zstd", clevel=5, shuffle="bitshuffle")
         return layout | {
             "shards": shard,
-            "compressors": ZstdCodec(level=1),
+            "compressors": bits if self._labels else ZstdCodec(level=1),
             "dimension_names": ("z", "y", "x"),
         }
 
@@ -303,6 +304,17 @@ class PyramidWriter:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _halved(finer: Level, coarser: Level) -> list[int]:
+    """The axes along which a level has half the voxels of the one before it."""
+    return [axis for axis in range(3) if coarser.factor[axis] > finer.factor[axis]]
+
+
+def open_levels(path: Path) -> list[Any]:
+    """Opens the arrays of a finished volume, the full resolution first; reads no voxel."""
+    group: Any = zarr.open_group(path, mode="r")
+    return [group[name] for name in sorted(group.array_keys(), key=int)]
 
 
 def read_level(path: Path, i: int, *, largest_px: int | None = None) -> np.ndarray:
@@ -317,8 +329,7 @@ def read_level(path: Path, i: int, *, largest_px: int | None = None) -> np.ndarr
     Returns:
         uint8 (y, x).
     """
-    group: Any = zarr.open_group(path, mode="r")
-    arrays = [group[name] for name in sorted(group.array_keys(), key=int)]
+    arrays = open_levels(path)
     depth = arrays[0].shape[0]
     fitting = [a for a in arrays if largest_px is None or max(a.shape[1:]) <= largest_px]
     chosen = (fitting or arrays[-1:])[0]
@@ -357,7 +368,7 @@ def _attributes(
 
 
 def _checksum(slab: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(slab).data, digest_size=16).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(slab).data).hexdigest()
 
 
 def _entry(line: str) -> dict[str, Any] | None:

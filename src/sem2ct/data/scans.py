@@ -4,7 +4,6 @@ A scan is a stack of grey slices (z, y, x); a single image has one slice.  Nothi
 reads a whole volume: a window of a slice is read when it is asked for.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -34,12 +33,10 @@ from sem2ct.data.readers.stack import (
     Spacing,
     Stack,
     checked,
-    middle_of,
-    suspected_byte_order,
+    warn_of_byte_order,
 )
 from sem2ct.runtime.refusal import Refusal
 
-LOGGER = logging.getLogger(__name__)
 _RAW = (".raw", ".bin", ".vol", ".img", ".dat")
 _DATASETS = {
     (".h5", ".hdf5", ".hdf", ".he5", ".nxs", ".nx"): hdf5.open_stack,
@@ -381,13 +378,6 @@ def _open_raw(
         )
     window = plain.mapped(path, shape=(z, y, x), stored=stored, offset=header_bytes, what=what)
     stack = Stack((z, y, x), stored.newbyteorder("="), window)
-    if suspected_byte_order(middle_of(stack)):
-        other = "big" if stored == stored.newbyteorder("<") else "little"
-        LOGGER.warning(
-            "%s: with swapped bytes neighbouring pixels are far more alike; if the preview is"
-            " noise, set %s_raw_byte_order=%s",
-            what,
-            setting,
-            other,
-        )
+    other = "big" if stored == stored.newbyteorder("<") else "little"
+    warn_of_byte_order(stack, what=what, change=f"set {setting}_raw_byte_order={other}")
     return stack

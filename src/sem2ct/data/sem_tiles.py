@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sem2ct.data import flat_regions, scans, tiling
+from sem2ct.data import flat_regions, scans, shards, tiling
 from sem2ct.data.intensity import (
     Percentiles,
     Window,
@@ -26,6 +26,7 @@ from sem2ct.data.intensity import (
 )
 from sem2ct.data.mosaic import mosaic
 from sem2ct.data.store import Encoding, StoreWriter
+from sem2ct.runtime import distributed
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.seeding import numpy_generator
 
@@ -236,7 +237,8 @@ def pooled_window(
         images: Training images.
         percentiles: The low and the high one, or keep.
         progress: Advances by one per image.
-        seen: Given each image and each band of it, so that it need not be read again.
+        seen: Given each of this rank's images (every N-th) and each band of it, so that it need
+            not be read again.
 
     Returns:
         The window; percentiles of an even sample where there are very many pixels.
@@ -246,7 +248,7 @@ def pooled_window(
     """
     most = max(1, _POOLED_PIXELS // len(images))
     pooled = []
-    for image in images:
+    for image in (images[k] for k in distributed.mine(len(images))):
         # An odd step does not fall into step with the columns of a power-of-two width.
         step, first = (prod(image.shape) // most) | 1, 0
         lowest = np.zeros((1, 1))
@@ -257,7 +259,8 @@ def pooled_window(
             seen(image, band)
         _suggest_crop(image, lowest)
         progress.update()
-    return choose_window(np.concatenate(pooled), percentiles, what="sem")
+    everyone = [sample for samples in distributed.gathered(pooled) for sample in samples]
+    return choose_window(np.concatenate(everyone), percentiles, what="sem")
 
 
 def _suggest_crop(image: SemImage, lowest_band: NDArray[Any]) -> None:
@@ -283,7 +286,8 @@ def suspected_bar_rows(grey: NDArray[Any]) -> int:
     Returns:
         The number of rows; 0 if none look like one.  A guess, good for a question only.
     """
-    bottom = grey[-max(len(grey) // 4, 1) :]
+    # Of long rows a thousand pixels, at an odd step, tell as much.
+    bottom = grey[-max(len(grey) // 4, 1) :, :: (grey.shape[1] // 1024) | 1]
     middle = np.percentile(bottom, 50, axis=1, method="lower", keepdims=True)
     flat = np.mean(bottom == middle, axis=1) > 0.5
     share_below = np.cumsum(flat[::-1])[::-1] / np.arange(len(flat), 0, -1)
@@ -377,10 +381,10 @@ def write_tiles(
     )
     total = len(kept["source"])
     progress.update(len(places["source"]) - total)
-    for k, first in enumerate(range(0, total, shard_patches)):
-        here = {name: column[first : first + shard_patches] for name, column in kept.items()}
-        if not writer.has(k):
-            writer.write_shard(k, tiling.Cut(frames, here, tile_px), here)
-        progress.update(len(here["source"]))
-    writer.finish()
+
+    def cut(rows: slice) -> tuple[tiling.Cut, dict[str, NDArray[Any]]]:
+        here = {name: column[rows] for name, column in kept.items()}
+        return tiling.Cut(frames, here, tile_px), here
+
+    shards.fill(writer, total, cut, shard_patches=shard_patches, progress=progress)
     return total

@@ -25,6 +25,7 @@ import numpy as np
 import tifffile
 
 from sem2ct.data import toy_scans
+from sem2ct.runtime import records
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.seeding import numpy_generator
 
@@ -265,10 +266,10 @@ def make(
     }
     recipe = arguments | {"ct_shape": list(ct_shape)}
     if (folder / "rock.json").exists():
-        rock = json.loads((folder / "rock.json").read_text())
-        if rock["recipe"] != recipe:
+        rock = records.read_json(folder / "rock.json", remedy=f"delete {folder}")
+        if rock.get("recipe") != recipe:
             raise Refusal(
-                f"{folder} holds a toy rock made with {rock['recipe']}, asked for is {recipe};"
+                f"{folder} holds a toy rock made with {rock.get('recipe')}, asked for is {recipe};"
                 " delete the folder or choose another run="
             )
         return rock

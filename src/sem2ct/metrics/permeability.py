@@ -12,7 +12,6 @@ Sources: Carman 1937, Trans. Inst. Chem. Eng. 15, 150; Cooper et al. 2016, Softw
 """
 
 import importlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +19,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sem2ct.data import region_export
 from sem2ct.metrics import connectivity
 from sem2ct.metrics.chords import AXES, Direction
 from sem2ct.runtime.refusal import Refusal
-from sem2ct.runtime.run_folder import writing
 
 KOZENY = 5.0
 PORE, GRAIN = 0, 1
@@ -192,22 +191,14 @@ def export_region(
     """
     if pores.ndim != 3:
         raise Refusal(f"a region to export is a volume (D, H, W), but this has shape {pores.shape}")
-    depth, height, width = pores.shape
     facts = {
-        "dtype": "uint8",
-        "nx": width,
-        "ny": height,
-        "nz": depth,
-        "order": "x fastest, then y, then z; no header",
+        **region_export.sides(pores.shape),
         "pore": PORE,
         "grain": GRAIN,
         "voxel_size_um": voxel_size_um,
         "flow_along": flow_along,
         "porosity": np.count_nonzero(pores) / pores.size,
     }
-    raw, beside = path.with_name(path.name + ".raw"), path.with_name(path.name + ".json")
-    with writing(raw) as file:
-        np.where(pores, PORE, GRAIN).astype(np.uint8).tofile(file)
-    with writing(beside) as file:
-        file.write_text(json.dumps(facts, indent=2) + "\n")
-    return raw, beside
+    raw = path.with_name(path.name + ".raw")
+    bytes_of = (np.where(part, PORE, GRAIN).astype(np.uint8) for part in pores)
+    return raw, region_export.write_raw(raw, bytes_of, facts)

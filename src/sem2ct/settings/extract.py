@@ -32,7 +32,8 @@ class ExtractSettings(CtFileSettings):
     sem_crop_bottom: Literal["metadata"] | Annotated[int, Field(ge=0)] | dict[str, int]
     """Rows of data bar to cut: one number, a number per file pattern, or what the file says."""
     sem_window: Percentiles | Literal["keep"]
-    """Percentiles of the pooled training images that become black and white, or keep (8 bit)."""
+    """Percentiles of the pooled training images that become black and white, or keep (8 bit).
+    In stores pores are dark: where they are bright, the higher percentile stands first."""
     sem_flat_share: Annotated[float, Field(ge=0, le=1)]
     """SEM tiles are left out if more of them is flat: charging, mount, missing data."""
     validation_share: Share
@@ -48,11 +49,14 @@ class ExtractSettings(CtFileSettings):
     ct_mask: str
     """found (from the background), none, or an image file that is not 0 inside."""
     ct_window: Percentiles | Literal["keep"]
-    """Percentiles of the voxels inside the mask that become black and white, or keep (8 bit)."""
+    """Percentiles of the voxels inside the mask that become black and white, or keep (8 bit);
+    as in sem_window, the higher one first where pores are bright."""
     ct_ready: bool
     """ct holds patches that are cut already (an archive or folder of images), taken whole."""
     ct_resample: bool
     """Resample the scan as it is read where its voxels are not scale SEM pixels wide."""
+    devices: Positive
+    """Processes on this machine that share images and patches."""
     shard_patches: Positive
     """Patches in one file of a store."""
     encoding: Literal["npy", "tiff"]
@@ -79,9 +83,10 @@ class ExtractSettings(CtFileSettings):
             window = getattr(self, name)
             if window == "keep":
                 continue
-            low, high = window
-            if low >= high:
+            black, white = window
+            if black == white:
                 raise ValueError(
-                    f"{name}=[{low}, {high}] has no width; the first percentile must be lower"
+                    f"{name}=[{black}, {white}] has no width; give two percentiles, the lower one"
+                    " first where pores are dark, the higher one first where they are bright"
                 )
         return self

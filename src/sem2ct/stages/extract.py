@@ -11,7 +11,7 @@ from sem2ct.data.brought import Brought, open_brought
 from sem2ct.data.datasets import Patches
 from sem2ct.data.frames import Frames
 from sem2ct.data.store import Store
-from sem2ct.runtime import log
+from sem2ct.runtime import distributed, log
 from sem2ct.runtime.run_folder import RunFolder, free_space
 
 LOGGER = logging.getLogger(__name__)
@@ -63,6 +63,8 @@ def run(settings: ExtractSettings, folder: RunFolder) -> None:
     """
     if not folder.finished:
         _extract(settings, folder)
+    if not distributed.is_main():
+        return
     names = ["sem", "sem_validation", "ct"] if folder.facts()["validation_tiles"] else ["sem", "ct"]
     stores = {name: Store(folder.path / name) for name in names} if settings.asks_more else {}
     if settings.verify:
@@ -89,27 +91,27 @@ def _size(settings: ExtractSettings, tiles: int) -> int:
 def _extract(settings: ExtractSettings, folder: RunFolder) -> None:
     if settings.source == "toy":
         toy: dict[str, Any] = {"ct_shape": settings.toy_ct_shape, "sem_px": settings.toy_sem_px}
-        toy |= {"sem_images": settings.toy_sem_images, "scale": settings.scale}
-        toy_rock.make(folder.path / "rock", seed=settings.seed, **toy)
+        toy |= {"sem_images": settings.toy_sem_images, **settings.arguments_of(toy_rock.make)}
+        distributed.once(lambda: toy_rock.make(folder.path / "rock", **toy))
     brought = _open(settings)
     total = sum(brought.tiles.values())
     free_space(folder.path, _size(settings, total) + brought.pixels, "extract")
     planned = _plan_patches(settings, brought)
-    pictures.write_png(folder.path / "previews" / "ct_mask.png", ct_patches.draw_places(planned))
+    places, shown = (folder.path / "previews" / f"{name}.png" for name in ("ct_mask", "sem_tiles"))
+    distributed.once(lambda: pictures.write_png(places, ct_patches.draw_places(planned)))
     begun = time.monotonic()
-    cut: dict[str, Any] = settings.arguments_of(sem_frames.extract)
-    cut |= {"images": brought.images, "pixel_um": brought.sem_um}
-    window = sem_frames.extract(folder.path, **cut)
+    cut: dict[str, Any] = settings.arguments_of(sem_frames.extract) | {"pixel_um": brought.sem_um}
+    window = sem_frames.extract(folder.path, brought.images, **cut)
     rate = total / (time.monotonic() - begun)
-    shown = Patches(Store(folder.path / "sem"), symmetries="none", seed=0).pictures(24)
-    pictures.write_png(folder.path / "previews" / "sem_tiles.png", sem_tiles.draw_tiles(shown))
+    tiles = Patches(Store(folder.path / "sem"), symmetries="none", seed=0).pictures(24)
+    distributed.once(lambda: pictures.write_png(shown, sem_tiles.draw_tiles(tiles)))
     cut = settings.arguments_of(ct_patches.write_patches) | {"pixel_um": brought.ct_um}
     with log.progress(settings.ct_patches, unit="patches", what="micro-CT: patches") as bar:
         ct_patches.write_patches(folder.path / "ct", planned, progress=bar, **cut)
     made = {name: len(Store(folder.path / name)) for name in brought.images}
     facts: dict[str, Any] = {"tiles": made["sem"]}
-    facts |= {"validation_tiles": made.get("sem_validation", 0), "patches": settings.ct_patches}
-    facts |= {"field_of_view": planned.field.share}
+    facts["validation_tiles"] = made.get("sem_validation", 0)
+    facts |= {"patches": settings.ct_patches, "field_of_view": planned.field.share}
     LOGGER.info("%s | %.1f SEM tiles/s", " | ".join(f"{k} {v:g}" for k, v in facts.items()), rate)
     if brought.scan.step != 1:
         facts["ct_resampled_by"] = brought.scan.step

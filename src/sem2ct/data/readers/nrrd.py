@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 
 from sem2ct.data.readers import hdf5, plain
-from sem2ct.data.readers.stack import Spacing, Stack, need, reading, unit_um
+from sem2ct.data.readers.stack import (
+    Spacing,
+    Stack,
+    need,
+    reading,
+    unit_um,
+    warn_of_byte_order,
+)
 from sem2ct.runtime.refusal import Refusal
 
 _PACKINGS = {"gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}
@@ -65,7 +72,12 @@ def open_stack(path: Path, *, what: str) -> Stack:
         raise Refusal(
             f"{what}: NRRD encoding '{encoding}' cannot be read; save it as raw, gzip or bzip2"
         )
-    return Stack(shape, stored.newbyteorder("="), window, spacing)
+    stack = Stack(shape, stored.newbyteorder("="), window, spacing)
+    if encoding == "raw" and min(shape) > 0:
+        other = "big" if stored == stored.newbyteorder("<") else "little"
+        change = f"write 'endian: {other}' into its header"
+        warn_of_byte_order(stack, what=what, change=change)
+    return stack
 
 
 def _refuse_endless_header(path: Path, what: str) -> None:

@@ -6,6 +6,7 @@ sizes are held against what files hold and what microscopes make before anything
 
 import contextlib
 import importlib
+import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from sem2ct.runtime.refusal import Refusal
 
+LOGGER = logging.getLogger(__name__)
 ReadWindow = Callable[[int, slice, slice], NDArray[Any]]
 Spacing = tuple[float, float, float]
 
@@ -208,6 +210,26 @@ def suspected_byte_order(grey: NDArray[Any]) -> bool:
     if grey.dtype.itemsize == 1 or min(grey.shape) < 2:
         return False
     return bool(_roughness(grey.byteswap()) < 0.5 * _roughness(grey))
+
+
+def warn_of_byte_order(stack: Stack, *, what: str, change: str) -> None:
+    """Warns if the values look as if their bytes were read in the wrong order.
+
+    For files whose byte order a person states; other kinds state it themselves, in a number
+    that could not be read either.
+
+    Args:
+        stack: Of which the middle is looked at.
+        what: The file as the user wrote it.
+        change: What to do if it is so, "set this=that".
+    """
+    if suspected_byte_order(middle_of(stack)):
+        LOGGER.warning(
+            "%s: with swapped bytes neighbouring pixels are far more alike; if the preview is"
+            " noise, %s",
+            what,
+            change,
+        )
 
 
 def _roughness(grey: NDArray[Any]) -> float:
