@@ -1,5 +1,6 @@
 """The translate stage on a small scan with an untrained translator."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -10,113 +11,36 @@ import tifffile
 import torch
 import zarr
 
-from sem2ct.config import build
-from sem2ct.cyclegan import apply, generators
+from sem2ct.cyclegan import apply, shown
 from sem2ct.cyclegan.volume import VolumeTranslator
 from sem2ct.data import pyramid
 from sem2ct.data.intensity import Window, from_network, to_network
 from sem2ct.data.translated import Translated
-from sem2ct.runtime import distributed
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.run_folder import RunFolder
 from sem2ct.runtime.seeding import mix
 from sem2ct.stages import translate
 
-SCALE = 4
-WINDOW = {"low": 300.0, "high": 900.0}
+SMALL = importlib.util.spec_from_file_location(
+    "small_scan", Path(__file__).with_name("small_scan.py")
+)
+small_scan = importlib.util.module_from_spec(SMALL)
+SMALL.loader.exec_module(small_scan)
+SCALE = small_scan.SCALE
+WINDOW = small_scan.WINDOW
+run = small_scan.run
+settings = small_scan.settings
+volume_of = small_scan.volume_of
 
-
-@pytest.fixture(autouse=True)
-def slabs_of_four_slices(monkeypatch):
-    monkeypatch.setattr(pyramid, "SLAB_BYTES", 4 * 120 * 152)
-
-
-@pytest.fixture(scope="module")
-def brought(tmp_path_factory):
-    """A scan with a round field of view, and runs of train-cyclegan."""
-    root = tmp_path_factory.mktemp("brought")
-    draw = np.random.default_rng(5)
-    ct = draw.integers(200, 1000, (4, 30, 38)).astype(np.uint16)
-    y, x = np.mgrid[:30, :38]
-    ct[:, (y - 14.5) ** 2 + (x - 18.5) ** 2 > 15**2] = 0
-    tifffile.imwrite(root / "ct.tif", ct, photometric="minisblack")
-    floats = ct.astype(np.float32)
-    floats[2, 15, 15] = np.nan
-    tifffile.imwrite(root / "nan.tif", floats, photometric="minisblack")
-    for network, blocks in (("robust", 1), ("paper", 1)):
-        torch.manual_seed(2)
-        generator = generators.build(
-            {
-                "network": network,
-                "direction": "ct_to_sem",
-                "scale": SCALE,
-                "width": 8,
-                "blocks": blocks,
-            }
-        )
-        bag = {
-            "images_seen": 16,
-            "trainer": {"ema": {"config": generator.config, "weights": generator.state_dict()}},
-            "ct_store": {"window": WINDOW, "pixel_um": 2.0},
-            "sem_store": {"window": {"low": 10.0, "high": 240.0}, "pixel_um": 0.5},
-        }
-        (root / network / "checkpoints").mkdir(parents=True)
-        torch.save(bag, root / network / "checkpoints" / "000000016.pt")
-    return root
-
-
-def settings(root, **changed):
-    values = {
-        "run": "test",
-        "run_root": root / "outputs",
-        "seed": 3,
-        "dry_run": False,
-        "device": "cpu",
-        "devices": 1,
-        "precision": "float32",
-        "cyclegan": root / "robust",
-        "ct": str(root / "ct.tif"),
-        "ct_raw_shape": "none",
-        "ct_raw_dtype": "none",
-        "ct_raw_byte_order": "little",
-        "ct_raw_header_bytes": 0,
-        "ct_dataset": "only",
-        "ct_pixel_um": 2.0,
-        "z_range": [1, 3],
-        "y_range": "all",
-        "x_range": "all",
-        "refine_z": True,
-        "core_px": 12,
-        "halo_px": "network",
-        "ome_zarr_version": "0.5",
-        "chunk_px": 64,
-        "realisations": 1,
-    }
-    return build("translate", values | changed)
-
-
-def run(root, path, **changed):
-    asked = settings(root, **changed)
-    folder = RunFolder.open(
-        path,
-        asked.model_dump(mode="json"),
-        inputs=translate.inputs(asked),
-        writer=distributed.is_main(),
-    )
-    translate.run(asked, folder)
-    return folder
-
-
-def volume_of(path) -> np.ndarray:
-    return zarr.open_group(path / "translation.ome.zarr", mode="r")["0"][:]
+pytestmark = pytest.mark.usefixtures("slabs_of_four_slices")
 
 
 def test_a_slice_is_the_translation_of_the_whole_slice_with_black_outside_the_field(
-    brought, tmp_path
+    translatable, tmp_path
 ):
-    folder = run(brought, tmp_path / "run", z_range=[2, 3], refine_z=False)
-    ct = tifffile.imread(brought / "ct.tif")[2]
-    generator = apply.load(brought / "robust" / "checkpoints" / "000000016.pt")
+    folder = run(translatable, tmp_path / "run", z_range=[2, 3], refine_z=False)
+    ct = tifffile.imread(translatable / "ct.tif")[2]
+    generator = apply.load(translatable / "robust" / "checkpoints" / "000000016.pt")
     with torch.no_grad():
         grey = to_network(torch.from_numpy(Window(**WINDOW).to_uint8(ct)))[None, None]
         place = (torch.tensor([2 * SCALE + SCALE // 2]), torch.tensor([0]), torch.tensor([0]))
@@ -132,10 +56,10 @@ def test_a_slice_is_the_translation_of_the_whole_slice_with_black_outside_the_fi
     assert folder.facts()["seam_contrast"] == pytest.approx(1, abs=0.3)
 
 
-def test_a_single_slice_is_also_a_tiff_with_its_pixel_size_and_a_png(brought, tmp_path):
-    run(brought, tmp_path / "run", z_range=[2, 3], refine_z=False)
+def test_a_single_slice_is_also_a_tiff_with_its_pixel_size_and_a_png(translatable, tmp_path):
+    run(translatable, tmp_path / "run", z_range=[2, 3], refine_z=False)
     volume = volume_of(tmp_path / "run")[0]
-    with tifffile.TiffFile(tmp_path / "run" / "translation.tif") as file:
+    with tifffile.TiffFile(tmp_path / "run" / "translation.ome.tif") as file:
         assert np.array_equal(file.asarray(), volume)
         pixels, per = file.pages[0].tags["XResolution"].value
         assert 1e4 * per / pixels == pytest.approx(2.0 / SCALE)
@@ -149,8 +73,21 @@ def test_a_single_slice_is_also_a_tiff_with_its_pixel_size_and_a_png(brought, tm
     assert np.array_equal(translation, volume)
 
 
-def test_slices_between_slices_make_cubes_with_pixels_of_the_ct_over_the_scale(brought, tmp_path):
-    run(brought, tmp_path / "run")
+def test_a_finished_run_is_exported_where_and_as_asked(translatable, tmp_path):
+    run(translatable, tmp_path / "run")
+    before = volume_of(tmp_path / "run")
+    box = [[1, 4], [0, 50], [100, 152]]
+    run(translatable, tmp_path / "run", export="raw", export_range=box)
+    path = tmp_path / "run" / "export" / "translation_z1-4_y0-50_x100-152.raw"
+    exported = np.fromfile(path, np.uint8).reshape(3, 50, 52)
+    assert np.array_equal(exported, before[1:4, :50, 100:])
+    assert np.array_equal(volume_of(tmp_path / "run"), before)
+
+
+def test_slices_between_slices_make_cubes_with_pixels_of_the_ct_over_the_scale(
+    translatable, tmp_path
+):
+    run(translatable, tmp_path / "run")
     assert volume_of(tmp_path / "run").shape == (2 * SCALE, 120, 152)
     meta = json.loads((tmp_path / "run" / "translation.ome.zarr" / "zarr.json").read_text())
     first = meta["attributes"]["ome"]["multiscales"][0]["datasets"][0]
@@ -161,8 +98,8 @@ def test_slices_between_slices_make_cubes_with_pixels_of_the_ct_over_the_scale(b
     assert not (tmp_path / "run" / "translation.png").exists()
 
 
-def test_without_refinement_the_voxels_are_as_high_as_the_scans(brought, tmp_path):
-    run(brought, tmp_path / "run", refine_z=False, ct_pixel_um="unstated")
+def test_without_refinement_the_voxels_are_as_high_as_the_scans(translatable, tmp_path):
+    run(translatable, tmp_path / "run", refine_z=False, ct_pixel_um="unstated")
     meta = json.loads((tmp_path / "run" / "translation.ome.zarr" / "zarr.json").read_text())
     multiscale = meta["attributes"]["ome"]["multiscales"][0]
     scale, translation = multiscale["datasets"][0]["coordinateTransformations"]
@@ -171,19 +108,19 @@ def test_without_refinement_the_voxels_are_as_high_as_the_scans(brought, tmp_pat
     assert "unit" not in multiscale["axes"][0]
 
 
-def test_a_region_is_cut_from_the_translated_whole(brought, tmp_path):
-    run(brought, tmp_path / "whole")
-    run(brought, tmp_path / "part", z_range=[2, 3], y_range=[7, 18], x_range=[9, 30])
+def test_a_region_is_cut_from_the_translated_whole(translatable, tmp_path):
+    run(translatable, tmp_path / "whole")
+    run(translatable, tmp_path / "part", z_range=[2, 3], y_range=[7, 18], x_range=[9, 30])
     whole, part = volume_of(tmp_path / "whole"), volume_of(tmp_path / "part")
     cut = whole[SCALE:, 7 * SCALE : 18 * SCALE, 9 * SCALE : 30 * SCALE]
     assert np.array_equal(part, cut)
 
 
 def test_voxels_of_another_size_are_resampled_and_the_metadata_says_where_they_lie(
-    brought, tmp_path
+    translatable, tmp_path
 ):
     # Learned from 2 um; this scan has 1.6 um: 38 columns of it are 30.4 of the others.
-    run(brought, tmp_path / "run", ct_pixel_um=1.6, z_range=[0, 3], x_range=[10, 38])
+    run(translatable, tmp_path / "run", ct_pixel_um=1.6, z_range=[0, 3], x_range=[10, 38])
     volume = zarr.open_group(tmp_path / "run" / "translation.ome.zarr", mode="r")
     # z 0 to 2.4 -> 0 to 2, y 24, x 8 to 30.
     assert volume["0"].shape == (2 * SCALE, 24 * SCALE, 22 * SCALE)
@@ -195,13 +132,13 @@ def test_voxels_of_another_size_are_resampled_and_the_metadata_says_where_they_l
     assert translation["translation"] == pytest.approx(corner)
     opened = Translated(tmp_path / "run", setting="sets.translated=run")
     assert opened.origin == (0, 0, 8)
-    assert opened.open_ct(str(brought / "ct.tif")).shape == (3, 24, 30)
+    assert opened.open_ct(str(translatable / "ct.tif")).shape == (3, 24, 30)
 
 
-def test_what_was_written_is_opened_as_a_translated_run(brought, tmp_path):
-    run(brought, tmp_path / "run", y_range=[0, 20])
+def test_what_was_written_is_opened_as_a_translated_run(translatable, tmp_path):
+    run(translatable, tmp_path / "run", y_range=[0, 20])
     opened = Translated(tmp_path / "run", setting="sets.translated=run")
-    field = tifffile.imread(brought / "ct.tif")[1:3, :20] > 0
+    field = tifffile.imread(translatable / "ct.tif")[1:3, :20] > 0
     assert np.array_equal(opened.field, field)
     assert opened.pixel_um == pytest.approx(0.5)
     assert opened.scale == SCALE
@@ -210,9 +147,9 @@ def test_what_was_written_is_opened_as_a_translated_run(brought, tmp_path):
 
 
 def test_killed_in_the_middle_the_same_command_goes_on_and_makes_the_same(
-    brought, tmp_path, monkeypatch
+    translatable, tmp_path, monkeypatch
 ):
-    run(brought, tmp_path / "whole", z_range="all")
+    run(translatable, tmp_path / "whole", z_range="all")
     made = []
     slab = VolumeTranslator.slab
 
@@ -224,9 +161,9 @@ def test_killed_in_the_middle_the_same_command_goes_on_and_makes_the_same(
 
     monkeypatch.setattr(VolumeTranslator, "slab", dies)
     with pytest.raises(KeyboardInterrupt):
-        run(brought, tmp_path / "run", z_range="all")
+        run(translatable, tmp_path / "run", z_range="all")
     assert not (tmp_path / "run" / "translation.ome.zarr").exists()
-    run(brought, tmp_path / "run", z_range="all")
+    run(translatable, tmp_path / "run", z_range="all")
     assert made == [0, 4, 8, 8, 12]
     assert np.array_equal(volume_of(tmp_path / "run"), volume_of(tmp_path / "whole"))
     facts = [json.loads((tmp_path / name / "done.json").read_text()) for name in ("run", "whole")]
@@ -235,7 +172,9 @@ def test_killed_in_the_middle_the_same_command_goes_on_and_makes_the_same(
         assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
-def test_a_slab_that_cannot_be_written_ends_the_run_with_its_cause(brought, tmp_path, monkeypatch):
+def test_a_slab_that_cannot_be_written_ends_the_run_with_its_cause(
+    translatable, tmp_path, monkeypatch
+):
     def full(self, k, slab, **facts):
         raise OSError(28, "No space left on device")
 
@@ -243,46 +182,50 @@ def test_a_slab_that_cannot_be_written_ends_the_run_with_its_cause(brought, tmp_
     with pytest.raises(
         Refusal, match=r"translation\.ome\.zarr could not be written: no space left"
     ):
-        run(brought, tmp_path / "run", z_range="all")
+        run(translatable, tmp_path / "run", z_range="all")
 
 
-def test_stopped_after_the_last_slab_nothing_is_translated_again(brought, tmp_path, monkeypatch):
+def test_stopped_after_the_last_slab_nothing_is_translated_again(
+    translatable, tmp_path, monkeypatch
+):
     def dies(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(translate, "_pictures", dies)
+        patch.setattr(shown, "leave", dies)
         with pytest.raises(KeyboardInterrupt):
-            run(brought, tmp_path / "run")
+            run(translatable, tmp_path / "run")
     monkeypatch.setattr(VolumeTranslator, "slab", dies)
-    folder = run(brought, tmp_path / "run")
+    folder = run(translatable, tmp_path / "run")
     assert folder.finished
 
 
-def test_the_published_network_takes_the_published_overlap_and_reports_its_seams(brought, tmp_path):
-    folder = run(brought, tmp_path / "run", cyclegan=brought / "paper", z_range=[2, 3])
+def test_the_published_network_takes_the_published_overlap_and_reports_its_seams(
+    translatable, tmp_path
+):
+    folder = run(translatable, tmp_path / "run", cyclegan=translatable / "paper", z_range=[2, 3])
     assert folder.facts()["halo_px"] == 8
     assert folder.facts()["seam_contrast"] > 1
 
 
-def test_ome_zarr_0_4_is_written_when_asked_for(brought, tmp_path):
-    run(brought, tmp_path / "run", ome_zarr_version="0.4", z_range=[1, 2])
+def test_ome_zarr_0_4_is_written_when_asked_for(translatable, tmp_path):
+    run(translatable, tmp_path / "run", ome_zarr_version="0.4", z_range=[1, 2])
     assert (tmp_path / "run" / "translation.ome.zarr" / ".zattrs").exists()
 
 
-def test_another_seed_is_another_realisation_in_the_same_place(brought, tmp_path):
+def test_another_seed_is_another_realisation_in_the_same_place(translatable, tmp_path):
     one = {"z_range": [1, 2], "refine_z": False}
-    run(brought, tmp_path / "one", **one)
-    run(brought, tmp_path / "two", **one, seed=4)
+    run(translatable, tmp_path / "one", **one)
+    run(translatable, tmp_path / "two", **one, seed=4)
     one, two = volume_of(tmp_path / "one"), volume_of(tmp_path / "two")
     assert (one != two).mean() > 0.1
     assert np.corrcoef(one.ravel(), two.ravel())[0, 1] > 0.9
 
 
-def test_several_realisations_share_the_ct_and_come_with_mean_and_deviation(brought, tmp_path):
+def test_several_realisations_share_the_ct_and_come_with_mean_and_deviation(translatable, tmp_path):
     one = {"z_range": [1, 2], "refine_z": False}
-    run(brought, tmp_path / "three", **one, realisations=3)
-    run(brought, tmp_path / "one", **one)
+    run(translatable, tmp_path / "three", **one, realisations=3)
+    run(translatable, tmp_path / "one", **one)
     names = ["translation", "realisation_1", "realisation_2", "mean", "deviation"]
     volumes = {
         name: zarr.open_group(tmp_path / "three" / f"{name}.ome.zarr", mode="r")["0"][:].astype(int)
@@ -297,9 +240,9 @@ def test_several_realisations_share_the_ct_and_come_with_mean_and_deviation(brou
     assert volumes["deviation"].max() > 2
 
 
-def test_realisations_of_a_network_without_noise_are_refused(brought, tmp_path):
+def test_realisations_of_a_network_without_noise_are_refused(translatable, tmp_path):
     with pytest.raises(Refusal, match="realisations=2, but network=paper has no noise"):
-        run(brought, tmp_path / "run", cyclegan=brought / "paper", realisations=2)
+        run(translatable, tmp_path / "run", cyclegan=translatable / "paper", realisations=2)
 
 
 def translated_here(root: str, path: str) -> None:
@@ -308,9 +251,9 @@ def translated_here(root: str, path: str) -> None:
     run(Path(root), Path(path), z_range="all", realisations=2, devices=2)
 
 
-def test_two_processes_write_the_bytes_of_one(brought, tmp_path, two_ranks):
-    run(brought, tmp_path / "one", z_range="all", realisations=2)
-    two_ranks(translated_here, str(brought), str(tmp_path / "two"))
+def test_two_processes_write_the_bytes_of_one(translatable, tmp_path, two_ranks):
+    run(translatable, tmp_path / "one", z_range="all", realisations=2)
+    two_ranks(translated_here, str(translatable), str(tmp_path / "two"))
     one, two = tmp_path / "one", tmp_path / "two"
     files = [file.relative_to(one) for file in one.rglob("*") if file.is_file()]
     whole = [file for file in files if ".zarr" in str(file) and "journal" not in str(file)]
@@ -322,8 +265,8 @@ def test_two_processes_write_the_bytes_of_one(brought, tmp_path, two_ranks):
     assert [json.loads(line).get("slab") for line in noted] == [None, 1, 3]
 
 
-def test_the_estimate_states_shape_and_tiles_and_writes_nothing(brought, tmp_path):
-    rows = translate.estimate(settings(brought, run_root=tmp_path / "outputs"))
+def test_the_estimate_states_shape_and_tiles_and_writes_nothing(translatable, tmp_path):
+    rows = translate.estimate(settings(translatable, run_root=tmp_path / "outputs"))
     assert rows["volume (z, y, x)"] == "8 x 120 x 152"
     assert rows["tiles"].startswith(f"{3 * 4 * 8}, ")
     assert rows["pixel"] == "0.5 um"
@@ -341,8 +284,8 @@ def test_the_estimate_states_shape_and_tiles_and_writes_nothing(brought, tmp_pat
         ({"ct": "nowhere.tif"}, r"ct=nowhere.tif"),
     ],
 )
-def test_bad_settings_are_refused_by_run_and_by_estimate(brought, tmp_path, changed, message):
-    asked = settings(brought, **changed)
+def test_bad_settings_are_refused_by_run_and_by_estimate(translatable, tmp_path, changed, message):
+    asked = settings(translatable, **changed)
     with pytest.raises(Refusal, match=message):
         translate.estimate(asked)
     with pytest.raises(Refusal, match=message):
@@ -350,18 +293,18 @@ def test_bad_settings_are_refused_by_run_and_by_estimate(brought, tmp_path, chan
     assert not (tmp_path / "run" / "translation.ome.zarr.tmp").exists()
 
 
-def test_a_scan_with_nan_is_refused_and_leaves_nothing_that_looks_finished(brought, tmp_path):
+def test_a_scan_with_nan_is_refused_and_leaves_nothing_that_looks_finished(translatable, tmp_path):
     with pytest.raises(Refusal, match=r"nan.tif, slice 2: 1 of 1140 values are NaN"):
-        run(brought, tmp_path / "run", ct=str(brought / "nan.tif"))
+        run(translatable, tmp_path / "run", ct=str(translatable / "nan.tif"))
     assert not (tmp_path / "run" / "translation.ome.zarr").exists()
     assert not (tmp_path / "run" / "done.json").exists()
 
 
-def test_a_full_disk_is_refused_before_translating(brought, tmp_path, monkeypatch):
+def test_a_full_disk_is_refused_before_translating(translatable, tmp_path, monkeypatch):
     def no_slab(*_, **__):
         raise AssertionError("translated without room for it")
 
     monkeypatch.setattr(VolumeTranslator, "slab", no_slab)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(Refusal, match=r"translate needs .* GB in .*, 0.0 GB are free"):
-        run(brought, tmp_path / "run")
+        run(translatable, tmp_path / "run")

@@ -55,15 +55,41 @@ def from_bag(bag: dict[str, Any], *, what: str) -> Any:
     Raises:
         Refusal: If the checkpoint is from another command.
     """
-    averaged = bag.get("trainer", {}).get("ema", {})
-    if averaged.get("config", {}).get("direction") != "ct_to_sem":
-        raise Refusal(
-            f"{what} holds no CT-to-SEM translator; cyclegan= must name a run folder of"
-            " train-cyclegan or one of its checkpoints"
-        )
-    network = generators.build(averaged["config"])
-    network.load_state_dict(averaged["weights"])
+    remedy = "cyclegan= must name a run folder of train-cyclegan or one of its checkpoints"
+    with checkpoint.fitting(what, "holds no CT-to-SEM translator", remedy=remedy):
+        averaged = bag["trainer"]["ema"]
+        assert averaged["config"]["direction"] == "ct_to_sem", "its network is another one"
+        network = generators.build(averaged["config"])
+        network.load_state_dict(averaged["weights"])
     return network.eval().requires_grad_(False)
+
+
+def in_style(network: Any, style: int, bag: dict[str, Any]) -> dict[str, Any]:
+    """Makes a translator paint in one of its styles.
+
+    Args:
+        network: As from `from_bag`.
+        style: Number of the style.
+        bag: Content of its checkpoint.
+
+    Returns:
+        What the volume must say about it; nothing if the translator has one style only.
+
+    Raises:
+        Refusal: If it has not learned this style.
+    """
+    if network.config.get("styles", 1) == 1:
+        if style:
+            raise Refusal(
+                f"style={style}, but the translator paints in one style only; set style=0, or train"
+                " one with 'sem2ct train-cyclegan styles=K'"
+            )
+        return {}
+    learned = [k for k, tiles in enumerate(bag["styles"]["tiles"]) if tiles]
+    if style not in learned:
+        raise Refusal(f"style={style}, but the translator has learned the styles {learned}")
+    network.style = style
+    return {"style": style}
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ deviation is large where the CT does not say what is there.
 A slab is translated while the one before it is compressed and written.
 """
 
-import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -17,16 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sem2ct.cyclegan.directions import PLANES
 from sem2ct.cyclegan.volume import VolumeTranslator
-from sem2ct.data.pyramid import PyramidWriter
-from sem2ct.runtime import distributed
+from sem2ct.data.pyramid import PyramidWriter, open_levels
+from sem2ct.runtime import distributed, log
 from sem2ct.runtime.refusal import Refusal
-from sem2ct.runtime.run_folder import refusing
+from sem2ct.runtime.run_folder import free_space, refusing
 from sem2ct.runtime.seeding import mix
 
-# Coarser levels add less than a third in 2-D, a seventh in 3-D.
-PYRAMID_SHARE = 4 / 3
 MEAN, DEVIATION = "mean.ome.zarr", "deviation.ome.zarr"
+PORES = "pores.ome.zarr"
 
 
 def name_of(volume: str, realisation: int) -> str:
@@ -39,57 +38,72 @@ def name_of(volume: str, realisation: int) -> str:
     return volume if realisation == 0 else f"realisation_{realisation}.ome.zarr"
 
 
-def size_bytes(shape: tuple[int, int, int], realisations: int) -> int:
-    """Bytes on disk at most: several realisations come with their mean and deviation.
+def pores_of(realisation: int) -> str:
+    """Name of the folder of a realisation's pores.
 
     Args:
-        shape: (z, y, x) of each volume.
-        realisations: How many.
+        realisation: From 0.
     """
-    volumes = realisations + 2 * (realisations > 1)
-    return math.ceil(math.prod(shape) * PYRAMID_SHARE) * volumes
+    return PORES if realisation == 0 else f"pores_{realisation}.ome.zarr"
+
+
+def each(job: VolumeTranslator, realisations: int, *, seed: int) -> list[VolumeTranslator]:
+    """The jobs of several realisations; the noise of the first is that of `job`.
+
+    Args:
+        job: What is translated.
+        realisations: How many.
+        seed: Start of the noise of the further ones.
+
+    Raises:
+        Refusal: If several are asked of a network without noise.
+    """
+    if realisations > 1 and job.generator.config["network"] == "paper":
+        raise Refusal(
+            f"realisations={realisations}, but network=paper has no noise: all of them would"
+            " be the same; set realisations=1, or train network=robust"
+        )
+    keys = [job.noise_key, *(mix(seed, "translate", k) for k in range(1, realisations))]
+    return [replace(job, noise_key=key) for key in keys]
 
 
 class Volumes:
     """The volumes that one translate run writes, all with the same slabs.
 
     Args:
-        job: What is translated; its noise is that of the first realisation.
+        jobs: What is translated, in each realisation.
         folder: Where the volumes lie.
         name: Folder of the first realisation.
-        realisations: How many.
-        seed: Start of the noise of the further ones.
-        version: Of OME-Zarr.
+        ome_zarr_version: 0.4 or 0.5.
         chunk_px: Side of a chunk.
-
-    Raises:
-        Refusal: If several realisations are asked of a network without noise.
+        labels: Whether the pores of each realisation are written too; "only": nothing else is.
+        level: Grey level under which a voxel is pore, where labels are asked for.
     """
 
     def __init__(
         self,
-        job: VolumeTranslator,
+        jobs: list[VolumeTranslator],
         folder: Path,
         *,
         name: str,
-        realisations: int,
-        seed: int,
-        version: str,
+        ome_zarr_version: str,
         chunk_px: int,
+        labels: bool | str = False,
+        level: int = 0,
     ) -> None:
         """Opens the volumes, or joins those that rank 0 has opened."""
-        if realisations > 1 and job.generator.config["network"] == "paper":
-            raise Refusal(
-                f"realisations={realisations}, but network=paper has no noise: all of them would"
-                " be the same; set realisations=1, or train network=robust"
-            )
-        keys = [job.noise_key, *(mix(seed, "translate", k) for k in range(1, realisations))]
-        self.jobs = [replace(job, noise_key=key) for key in keys]
-        names = [name_of(name, k) for k in range(realisations)]
-        names += [MEAN, DEVIATION] if realisations > 1 else []
-        self._layout = {"version": version, "chunk_px": chunk_px, "facts": job.facts}
+        job, realisations, self.jobs = jobs[0], len(jobs), jobs
+        self._folder = folder
+        self._greys, self._pores, self._level = labels != "only", bool(labels), level
+        greys = [name_of(name, k) for k in range(realisations)]
+        greys += [MEAN, DEVIATION] if realisations > 1 else []
+        pores = [pores_of(k) for k in range(realisations)]
+        self._layout = {"version": ome_zarr_version, "chunk_px": chunk_px, "facts": job.facts}
         self._layout |= {"shape": job.shape, **job.placement}
-        self.writers = self._open([folder / each for each in names])
+        self.writers = self._open(
+            [folder / one for one in greys * self._greys],
+            [folder / one for one in pores * self._pores],
+        )
 
     @property
     def slabs(self) -> int:
@@ -99,15 +113,38 @@ class Volumes:
     @property
     def mine(self) -> list[int]:
         """The slabs of this process: every N-th of N processes."""
-        return list(range(distributed.rank(), self.slabs, distributed.world_size()))
+        return list(distributed.mine(self.slabs))
 
     def missing(self) -> list[int]:
         """Those of them that are not written yet."""
         return [k for k in self.mine if not all(writer.has(k) for writer in self.writers)]
 
     def voxels(self, slabs: list[int]) -> int:
-        """Voxels to be translated for these slabs, in all realisations."""
-        return sum(map(self.writers[0].voxels, slabs)) * len(self.jobs)
+        """Voxels to be translated for these slabs, in all realisations and directions."""
+        passes = len(self.jobs) * len(PLANES[self.jobs[0].axes])
+        return sum(map(self.writers[0].voxels, slabs)) * passes
+
+    def make(self, needed: int) -> list[Path]:
+        """Writes what is missing, shows how far it is, and completes the volumes.
+
+        Args:
+            needed: Bytes that all of it takes on disk.
+
+        Returns:
+            As from `finish`.
+
+        Raises:
+            Refusal: If the disk cannot hold what is missing.
+        """
+        missing = self.missing()
+        short = needed * len(missing) // len(self.mine or [0])
+        instead = "lower z_range (dry_run=true says how far), set allow_partial=true"
+        free_space(self._folder, short, "translate", instead=instead)
+        left, mine = self.voxels(missing), self.voxels(self.mine)
+        with log.progress(mine, done=mine - left, unit="voxels", what="translate") as bar:
+            bar.unit_scale = True
+            self.write(missing, on_tile=bar.update)
+        return self.finish()
 
     def write(self, slabs: list[int], *, on_tile: Callable[[int], object]) -> None:
         """Translates and writes slabs.
@@ -135,16 +172,32 @@ class Volumes:
         distributed.barrier()
         return [writer.finish() for writer in self.writers] if distributed.is_main() else []
 
+    def reader(self, k: int) -> Callable[[int, int], NDArray[np.uint8]]:
+        """Reads slabs of the finished realisation `k`, given first slice and number.
+
+        Where pores alone were written they come as black and the rest as white.
+        """
+        array = open_levels(self.writers[k].path)[0]
+
+        def read(first: int, count: int) -> NDArray[np.uint8]:
+            slab = np.asarray(array[first : first + count])
+            return slab if self._greys else np.where(slab, np.uint8(0), np.uint8(255))
+
+        return read
+
     def seam_steps(self) -> NDArray[np.float64]:
         """Sum over the slabs of the first realisation's seam steps; after `finish`."""
         steps = [self.writers[0].facts(k)["seam_steps"] for k in range(self.slabs)]
         return np.sum(steps, axis=0)
 
-    def _open(self, paths: list[Path]) -> list[PyramidWriter]:
+    def _open(self, greys: list[Path], pores: list[Path]) -> list[PyramidWriter]:
         part = distributed.rank()
         if part:
             distributed.barrier()
-        opened = [PyramidWriter(path, part=part, **self._layout) for path in paths]
+        opened = [PyramidWriter(path, part=part, **self._layout) for path in greys]
+        facts = self._layout["facts"] | {"pore": 1, "threshold": self._level}
+        layout = self._layout | {"facts": facts, "labels": True}
+        opened += [PyramidWriter(path, part=part, **layout) for path in pores]
         if not part:
             distributed.barrier()
         return opened
@@ -154,15 +207,19 @@ class Volumes:
     ) -> list[tuple[NDArray[np.uint8], dict[str, Any]]]:
         """Slab and facts of each volume."""
         first, count = self.writers[0].slices(k)
-        made, spread = [], Spread()
+        greys, pores, spread = [], [], Spread()
         for job in self.jobs:
             slab, steps = job.slab(first, count, on_tile=on_tile)
-            made.append((slab, {"seam_steps": list(steps)}))
-            if len(self.jobs) > 1:
+            facts = {"seam_steps": list(steps)}
+            if self._greys:
+                greys.append((slab, facts))
+            if self._pores:
+                pores.append((job.pores(first, slab, threshold=self._level), facts))
+            if len(self.jobs) > 1 and self._greys:
                 spread.add(slab)
-        if len(self.jobs) > 1:
-            made += [(spread.mean(), {}), (spread.deviation(), {})]
-        return made
+        if len(self.jobs) > 1 and self._greys:
+            greys += [(spread.mean(), {}), (spread.deviation(), {})]
+        return greys + pores
 
     def _write(self, k: int, made: list[tuple[NDArray[np.uint8], dict[str, Any]]]) -> None:
         for writer, (slab, facts) in zip(self.writers, made, strict=True):

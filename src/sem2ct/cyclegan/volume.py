@@ -1,7 +1,7 @@
 """A part of a scan as a translated volume, slab by slab; the scan may exceed memory."""
 
+import contextlib
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sem2ct.cyclegan import apply
+from sem2ct.cyclegan import apply, directions, slice_norm
+from sem2ct.cyclegan.exact import make as make_exact
+from sem2ct.data import manifests, pyramid
 from sem2ct.data.intensity import Window, from_network, to_network
 from sem2ct.data.refinement import RefinedSlices
 from sem2ct.data.resampled import resampled
@@ -53,6 +55,12 @@ class VolumeTranslator:
     """Voxel size of the scan in micrometres; None if not stated."""
     facts: dict[str, Any]
     """Plain values that belong to the volume: origin of the weights, grey windows."""
+    axes: str = "xy"
+    """Planes that the network is shown: xy, xz, yz, or average of all three."""
+    norm_over: str = "tile"
+    """What instance norm is taken over: tile, or slice."""
+    corner: tuple[int, int] = (0, 0)
+    """Where the slices begin in the scan, in its rows and columns: places the noise."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -89,17 +97,14 @@ class VolumeTranslator:
             "unit_um": self.pixel_um is not None,
         }
 
+    def slab_slices(self, chunk_px: int) -> int:
+        """Output slices that are made together: a slab of the written volume."""
+        return pyramid.slab_slices(self.shape, chunk_px=chunk_px)
+
     @property
     def tiles(self) -> int:
         """Number of tiles in all slices."""
         return len(apply.cores(self.region, core_px=self.core_px)) * len(self.slices)
-
-    def seconds(self) -> float:
-        """Time that all tiles would take, judged from the first one."""
-        first = apply.cores(self.region, core_px=self.core_px)[0]
-        started = time.perf_counter()
-        self.translate(0, region=first)
-        return (time.perf_counter() - started) * self.tiles
 
     def slab(
         self, first: int, count: int, *, on_tile: Callable[[int], object] | None = None
@@ -115,16 +120,58 @@ class VolumeTranslator:
             uint8 (count, y, x), 0 outside the field of view; and the steps at the seams, as
             from `apply.seam_steps`.
         """
-        scale = self.generator.scale
+        made, steps = [], np.zeros(4)
+        for plane in directions.PLANES[self.axes]:
+            if plane == "xy":
+                part, at_seams = self._across_z(first, count, on_tile)
+            else:
+                part, at_seams = directions.seen_along(self, plane, first, count, on_tile=on_tile)
+            made.append(part)
+            steps += at_seams
+        volume = made[0] if len(made) == 1 else directions.mean(made)
+        for i in range(count):
+            volume[i][~self.inside(first + i)] = 0
+        return volume, steps
+
+    def _across_z(
+        self, first: int, count: int, on_tile: Callable[[int], object] | None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         volume = np.empty((count, *self.shape[1:]), np.uint8)
         steps = np.zeros(4)
         for i in range(count):
-            image = from_network(self.translate(first + i, on_tile=on_tile)).numpy()
-            inside = self.field(first + i).repeat(scale, 0).repeat(scale, 1)
-            steps += apply.seam_steps(image, inside, self.region, core_px=self.core_px, scale=scale)
-            image[~inside] = 0
-            volume[i] = image
+            volume[i] = self.image(first + i, on_tile=on_tile)
+            steps += self.seam_steps(volume[i], self.field(first + i))
         return volume, steps
+
+    def pores(self, first: int, slab: NDArray[np.uint8], *, threshold: int) -> NDArray[np.uint8]:
+        """Where a slab from `slab` is pore: 1, and 0 in grain and outside the field of view.
+
+        Args:
+            first: Its first output slice.
+            slab: uint8 (count, y, x).
+            threshold: Grey level under which a voxel is pore.
+        """
+        found = np.empty_like(slab)
+        for i, grey in enumerate(slab):
+            found[i] = (grey < threshold) & self.inside(first + i)
+        return found
+
+    def inside(self, i: int) -> NDArray[np.bool_]:
+        """Field of view of output slice `i`, in its pixels."""
+        return _enlarged(self.field(i), self.generator.scale)
+
+    def image(self, i: int, *, on_tile: Callable[[int], object] | None = None) -> NDArray[np.uint8]:
+        """Output slice `i` in grey levels, painted outside the field of view too."""
+        return from_network(self.translate(i, on_tile=on_tile)).numpy()
+
+    def seam_steps(
+        self, image: NDArray[np.uint8], inside: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Steps at the seams of an image from `image`, given its field of view in CT pixels."""
+        scale = self.generator.scale
+        return apply.seam_steps(
+            image, _enlarged(inside, scale), self.region, core_px=self.core_px, scale=scale
+        )
 
     def translate(
         self,
@@ -135,17 +182,21 @@ class VolumeTranslator:
     ) -> torch.Tensor:
         """Translates output slice `i`, or a region (y0, y1, x0, x1) of it; float32."""
         grey = to_network(torch.from_numpy(self.slices.grey(i)))
-        with autocast(self.precision, self.device):
+        cut = {"core_px": self.core_px, "halo_px": self.halo_px, "device": self.device}
+        with contextlib.ExitStack() as held:
+            held.enter_context(autocast(self.precision, self.device))
+            if self.norm_over == "slice":
+                found = slice_norm.statistics(self.generator, grey, **cut)
+                held.enter_context(slice_norm.frozen(found))
             return apply.translate_slice(
                 self.generator,
                 grey,
                 z=self.slices.number(i),
-                core_px=self.core_px,
-                halo_px=self.halo_px,
                 noise_key=self.noise_key,
-                device=self.device,
                 on_tile=on_tile,
+                origin=self.corner,
                 region=region or self.region,
+                **cut,
             )
 
     def grey(self, i: int) -> NDArray[np.uint8]:
@@ -175,43 +226,29 @@ def prepare(
     seed: int,
     precision: str,
     device: str,
+    style: int = 0,
+    axes: str = "xy",
+    norm_over: str = "tile",
+    exact: bool = False,
 ) -> VolumeTranslator:
     """Reads the translator and checks that it and the ranges fit the scan.
 
-    Args:
-        scan: The micro-CT scan.
-        cyclegan: Run folder of train-cyclegan, or one of its checkpoints.
-        ct_pixel_um: Voxel size in micrometres, "metadata" or "unstated".
-        z_range: Slices [first, last), or "all"; so are rows `y_range` and columns `x_range`.
-        y_range: See `z_range`.
-        x_range: See `z_range`.
-        refine_z: Whether `scale` slices are made per slice.
-        core_px: Side of a tile's kept part, in CT pixels.
-        halo_px: Context around it; "network": as far as it sees, or 8 if that is everything.
-        seed: Start of the noise.
-        precision: float32, tf32, bf16 or mixed.
-        device: auto, cpu or cuda.
+    The arguments are the settings of the same name; see `TranslateSettings` for what they mean.
 
     Raises:
-        Refusal: If there is no such checkpoint, a range leaves the scan, or the voxels have
-            another size than those learned from.
+        Refusal: If there is no such checkpoint or style, a range leaves the scan, or the voxels
+            have another size than those learned from.
     """
-    path = checkpoint.find(cyclegan, setting="cyclegan")
-    bag = checkpoint.load(path)
-    generator = apply.from_bag(bag, what=f"cyclegan={path}")
-    learned = bag["ct_store"]
+    generator, learned, facts = _learned(cyclegan, style)
     ranges: dict[str, Span] = {"z_range": z_range, "y_range": y_range, "x_range": x_range}
     pixel_um = _pixel_um(ct_pixel_um, scan)
-    scan, ((first, last), rows, columns) = _as_learned(scan, ranges, pixel_um, learned["pixel_um"])
-    window = Window.from_dict(learned["window"])
-    slices = RefinedSlices(
-        scan, first=first, last=last, scale=generator.scale, refine=refine_z, window=window
-    )
-    halo = _halo(halo_px, generator)
-    machine = choose(device)
+    scan, (planes, rows, columns) = _as_learned(scan, ranges, pixel_um, learned["pixel_um"])
+    machine, halo = choose(device), _halo(halo_px, generator, norm_over)
+    if exact:
+        make_exact(generator, device=machine)
     return VolumeTranslator(
         generator=generator.to(machine),
-        slices=slices,
+        slices=_slices(scan, planes, generator.scale, refine_z, learned),
         region=(*rows, *columns),
         core_px=core_px,
         halo_px=halo,
@@ -219,8 +256,36 @@ def prepare(
         precision=precision,
         device=machine,
         ct_pixel_um=None if pixel_um is None else pixel_um * scan.step,
-        facts={**_facts(bag, generator, path), **_resampling(scan, (first, rows[0], columns[0]))},
+        axes=axes,
+        norm_over=norm_over,
+        facts=facts
+        | _resampling(scan, (planes[0], rows[0], columns[0]))
+        | ({} if axes == "xy" else {"axes": axes})
+        | ({} if norm_over == "tile" else {"norm_over": norm_over}),
     )
+
+
+def _slices(
+    scan: Scan, planes: tuple[int, int], scale: int, refine: bool, learned: dict[str, Any]
+) -> RefinedSlices:
+    first, last = planes
+    window = Window.from_dict(learned["window"])
+    return RefinedSlices(scan, first=first, last=last, scale=scale, refine=refine, window=window)
+
+
+def _learned(cyclegan: Path, style: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The translator, what is kept of the CT it learned from, and what the volume must say."""
+    path = checkpoint.find(cyclegan, setting="cyclegan")
+    bag = checkpoint.load(path)
+    generator = apply.from_bag(bag, what=f"cyclegan={path}")
+    with checkpoint.fitting(
+        path, "holds no record of its store", remedy="train the translator again"
+    ):
+        painted = apply.in_style(generator, style, bag)
+        learned, made = bag["ct_store"], _facts(bag, generator, path)
+        manifests.Origin.model_validate(learned)
+        Window.from_dict(learned["window"])
+    return generator, learned, made | painted
 
 
 def _facts(bag: dict[str, Any], generator: Any, path: Path) -> dict[str, Any]:
@@ -234,8 +299,16 @@ def _facts(bag: dict[str, Any], generator: Any, path: Path) -> dict[str, Any]:
     }
 
 
-def _halo(halo_px: int | Literal["network"], generator: Any) -> int:
-    reach = apply.receptive_half_width(generator)
+def _enlarged(inside: NDArray[np.bool_], scale: int) -> NDArray[np.bool_]:
+    return inside.repeat(scale, 0).repeat(scale, 1)
+
+
+def _halo(halo_px: int | Literal["network"], generator: Any, norm_over: str) -> int:
+    if norm_over == "slice":
+        with slice_norm.frozen(slice_norm.neutral(generator)):
+            reach = apply.receptive_half_width(generator)
+    else:
+        reach = apply.receptive_half_width(generator)
     if reach == "whole image":
         LOGGER.warning(
             "network=%s looks at a tile as a whole (instance norm), so tiles differ at their"

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import tifffile
-import yaml
 import zarr
 from numpy.typing import NDArray
 
 from sem2ct.data import scans, tiling
 from sem2ct.data.intensity import choose_window
+from sem2ct.data.readers.stack import reading
 from sem2ct.data.resampled import resampled
+from sem2ct.runtime import records
 from sem2ct.runtime.refusal import Refusal
 
 VOLUME = "translation.ome.zarr"
@@ -54,17 +55,23 @@ class Translated:
             if not (folder / name).exists():
                 raise Refusal(
                     f"{setting}: {name} is missing, so the run is not finished;"
-                    " run 'sem2ct translate' again, it goes on where it stopped"
+                    " run 'sem2ct translate' again, it goes on where it stopped (with labels=only"
+                    " or statistics_only=true there are no greys: set another run=)"
                 )
-        group = zarr.open_group(folder / VOLUME, mode="r")
-        facts: Any = group.attrs.asdict()
-        multiscale = facts.get("ome", facts)["multiscales"][0]
-        level = multiscale["datasets"][0]
-        array = group[level["path"]]
-        assert isinstance(array, zarr.Array)
+        with reading(f"{setting}: its {VOLUME}", "OME-Zarr volume"):
+            group = zarr.open_group(folder / VOLUME, mode="r")
+            facts: Any = group.attrs.asdict()
+            multiscale = facts.get("ome", facts)["multiscales"][0]
+            level = multiscale["datasets"][0]
+            array = group[level["path"]]
+            assert isinstance(array, zarr.Array)
+            assert array.ndim == 3
+            self.pixel_um = _pixel_um(multiscale, level)
         self.volume = array
-        self.pixel_um = _pixel_um(multiscale, level)
-        field = tifffile.imread(folder / FIELD) != 0
+        with reading(f"{setting}: its {FIELD}", "TIFF file"):
+            field = tifffile.imread(folder / FIELD) != 0
+            assert field.ndim in (2, 3)
+            assert field.size
         self.field = field if field.ndim == 3 else field[None]
         self.scale = array.shape[2] // self.field.shape[2]
         if array.shape[1:] != tuple(self.scale * n for n in self.field.shape[1:]):
@@ -72,7 +79,11 @@ class Translated:
                 f"{setting}: {VOLUME} has slices of {array.shape[1:]}, which is no multiple of the"
                 f" {self.field.shape[1:]} of {FIELD}; delete the folder and translate again"
             )
-        used = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        with reading(f"{setting}: its config.yaml", "record of a translate run"):
+            self._remember(records.read_yaml(folder / "config.yaml", remedy="make it again"), facts)
+
+    def _remember(self, used: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Takes over how the run read its scan, from its settings and the volume's facts."""
         spans = [used[f"{axis}_range"] for axis in "zyx"]
         self.origin = tuple(0 if span == "all" else int(span[0]) for span in spans)
         made: dict[str, Any] = facts.get("sem2ct", {})
@@ -150,7 +161,8 @@ class Translated:
 
     def read(self, k: int, y: slice | None = None, x: slice | None = None) -> NDArray[np.uint8]:
         """Reads a window of slice k; the whole slice when no window is given."""
-        window = self.volume[k, y or slice(None), x or slice(None)]
+        with reading(f"{VOLUME}, slice {k}", "OME-Zarr volume"):
+            window = self.volume[k, y or slice(None), x or slice(None)]
         return np.asarray(window, np.uint8)
 
 

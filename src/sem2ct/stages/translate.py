@@ -6,22 +6,22 @@ What lies outside the CT's field of view becomes 0; `field_of_view.tif` tells it
 import logging
 from pathlib import Path
 
-import numpy as np
-
 from sem2ct.config import TranslateSettings
-from sem2ct.cyclegan import volume
+from sem2ct.cyclegan import demand, realisations, shown, volume
 from sem2ct.cyclegan.apply import seam_contrast
-from sem2ct.cyclegan.realisations import Volumes, size_bytes
+from sem2ct.cyclegan.demand import Demand
+from sem2ct.cyclegan.realisations import Volumes
 from sem2ct.cyclegan.volume import VolumeTranslator
-from sem2ct.data import pictures
-from sem2ct.data.pyramid import read_level
+from sem2ct.data import region_export
 from sem2ct.data.scans import find, open_scan
-from sem2ct.data.translated import FIELD, VOLUME
-from sem2ct.runtime import checkpoint, distributed, log
-from sem2ct.runtime.run_folder import RunFolder, free_space
+from sem2ct.data.translated import VOLUME
+from sem2ct.metrics import earlier, streamed
+from sem2ct.metrics.streamed import Greys
+from sem2ct.reporting import record
+from sem2ct.runtime import checkpoint, distributed
+from sem2ct.runtime.run_folder import RunFolder
 
 LOGGER = logging.getLogger(__name__)
-LARGEST_PREVIEW_PX = 2048
 
 
 def inputs(settings: TranslateSettings) -> list[Path]:
@@ -31,30 +31,21 @@ def inputs(settings: TranslateSettings) -> list[Path]:
 
 
 def estimate(settings: TranslateSettings) -> dict[str, str]:
-    """What a run would take; one tile is translated to find out.
+    """What a run would take, as rows of a table; one tile is translated to find out.
 
     Args:
         settings: Of this stage.
 
-    Returns:
-        Rows of a table, name to value.
-
     Raises:
         Refusal: If the scan, the ranges or the checkpoint cannot be used.
     """
-    job = _prepare(settings)
-    minutes = job.seconds() * settings.realisations / settings.devices / 60
-    return {
-        "volume (z, y, x)": " x ".join(map(str, job.shape)),
-        "pixel": "unstated" if job.pixel_um is None else f"{job.pixel_um:g} um",
-        "tiles": f"{job.tiles}, cores of {job.core_px} and halos of {job.halo_px} CT px",
-        "size": f"{size_bytes(job.shape, settings.realisations) / 1e6:.1f} MB at most",
-        "time": f"{minutes:.1f} min on {settings.devices} x {job.device}, judged from one tile",
-    }
+    asked = {"chunk_px": settings.chunk_px, "devices": settings.devices}
+    folder = settings.run_root / "translate" / settings.run
+    return demand.rows(_prepare(settings), _demand(settings), folder, **asked)
 
 
 def run(settings: TranslateSettings, folder: RunFolder) -> None:
-    """Translates, or goes on translating, and writes volume, field of view and previews.
+    """Translates, or goes on, and writes volume, field of view and previews; then exports.
 
     Args:
         settings: Of this stage.
@@ -63,23 +54,52 @@ def run(settings: TranslateSettings, folder: RunFolder) -> None:
     Raises:
         Refusal: If the scan, the ranges or the checkpoint cannot be used, or the disk is full.
     """
-    job = _prepare(settings)
-    chosen = {"version": settings.ome_zarr_version, **settings.arguments_of(Volumes)}
-    volumes = Volumes(job, folder.path, name=VOLUME, **chosen)
-    missing = volumes.missing()
-    space = size_bytes(job.shape, settings.realisations) * len(missing) // len(volumes.mine or [0])
-    free_space(folder.path, space, "translate")
-    left, mine = volumes.voxels(missing), volumes.voxels(volumes.mine)
-    with log.progress(mine, done=mine - left, unit="voxels", what="translate") as bar:
-        bar.unit_scale = True
-        volumes.write(missing, on_tile=bar.update)
-    finished = volumes.finish()
-    if not distributed.is_main():
-        return
-    _pictures(job, finished[0], folder.path)
+    if not folder.finished:
+        _translate(settings, folder)
+    if distributed.is_main():
+        asked = {"kind": settings.export, "box": settings.export_range}
+        region_export.export_asked(folder.path / VOLUME, **asked)
+
+
+def _translate(settings: TranslateSettings, folder: RunFolder) -> None:
+    job, wanted = _prepare(settings), _demand(settings)
+    if settings.allow_partial:
+        job = demand.shortened(job, wanted, folder.path)
+    level = earlier.threshold(settings.threshold)
+    jobs = realisations.each(job, settings.realisations, seed=settings.seed)
     facts = {"shape": job.shape, "pixel_um": job.pixel_um, "halo_px": job.halo_px}
-    folder.finish(**facts, seam_contrast=seam_contrast(volumes.seam_steps()))
-    LOGGER.info("%s | %s", folder.path / VOLUME, folder.facts())
+    if settings.statistics_only:
+        read = [lambda first, count, one=one: one.slab(first, count)[0] for one in jobs]
+    else:
+        chosen = settings.arguments_of(Volumes)
+        volumes = Volumes(jobs, folder.path, name=VOLUME, level=level, **chosen)
+        finished = volumes.make(wanted.bytes_of(job.shape))
+        if not distributed.is_main():
+            return
+        black_and_white = settings.labels == "only"
+        shown.leave(job, finished[0], folder.path, black_and_white=black_and_white)
+        facts["seam_contrast"] = seam_contrast(volumes.seam_steps())
+        read = [volumes.reader(k) for k in range(len(jobs))]
+    for k, greys in enumerate(read if level else []):
+        _count(settings, job, greys, level, folder.path / f"statistics{f'_{k}' if k else ''}.json")
+    folder.finish(**facts)
+    LOGGER.info("%s | %s", folder.path, folder.facts())
+
+
+def _count(
+    settings: TranslateSettings, job: VolumeTranslator, greys: Greys, level: int, file: Path
+) -> None:
+    """Writes the statistics of a volume of grey levels, read slab by slab."""
+    how = {"threshold": level, "reach_px": settings.reach_px, "bin_px": job.generator.scale}
+    cut = {"shape": job.shape, "slab": job.slab_slices(settings.chunk_px)}
+    told = streamed.of_greys(greys, job.inside, kept_in=file.with_suffix(".npz"), **cut, **how)
+    told |= {"threshold": level, "axes": settings.axes, "voxel": job.placement["voxel"]}
+    record.write_json(file, told)
+    LOGGER.info("%s | %s", file, streamed.line(told))
+
+
+def _demand(settings: TranslateSettings) -> Demand:
+    return Demand(**settings.arguments_of(Demand))
 
 
 def _prepare(settings: TranslateSettings) -> VolumeTranslator:
@@ -92,18 +112,3 @@ def _prepare(settings: TranslateSettings) -> VolumeTranslator:
         dataset=settings.ct_dataset,
     )
     return volume.prepare(scan, **settings.arguments_of(volume.prepare))
-
-
-def _pictures(job: VolumeTranslator, finished: Path, folder: Path) -> None:
-    step = job.generator.scale if job.slices.refine else 1
-    field = np.stack([job.field(i) for i in range(0, job.shape[0], step)])
-    pictures.write_tiff(folder / FIELD, field * np.uint8(255), pixel_um=job.ct_pixel_um)
-    i = job.shape[0] // 2
-    preview = read_level(finished, i, largest_px=LARGEST_PREVIEW_PX)
-    pictures.write_png(folder / "previews" / "translation.png", preview)
-    ct = pictures.enlarge(job.grey(i), *preview.shape)
-    pictures.write_png(folder / "previews" / "ct.png", ct)
-    if job.shape[0] == 1:
-        whole = read_level(finished, 0)
-        pictures.write_png(folder / "translation.png", whole)
-        pictures.write_tiff(folder / "translation.tif", whole, pixel_um=job.pixel_um)

@@ -1,0 +1,30 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from sem2ct.data import pyramid
+
+
+@pytest.fixture(scope="session")
+def small_scan():
+    """The module of that name beside this one."""
+    file = Path(__file__).with_name("small_scan.py")
+    specification = importlib.util.spec_from_file_location("small_scan", file)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def translatable(tmp_path_factory, small_scan):
+    """A folder with a scan whose field of view is round, and runs of train-cyclegan."""
+    root = tmp_path_factory.mktemp("translatable")
+    small_scan.bring(root)
+    return root
+
+
+@pytest.fixture
+def slabs_of_four_slices(monkeypatch):
+    """Of the whole slices of that scan, refined by 4."""
+    monkeypatch.setattr(pyramid, "SLAB_BYTES", 4 * 120 * 152)
