@@ -24,7 +24,7 @@ def levels(images: Tensor) -> list[int]:
 
 
 def walk(one: History, steps: range) -> list[list[int]]:
-    return [levels(one.exchange(share(batch(step)), BATCH * step)) for step in steps]
+    return [levels(one.exchange(share(batch(step)), BATCH * step)[0]) for step in steps]
 
 
 def walk_of_one_rank() -> tuple[list[list[int]], Tensor]:
@@ -62,11 +62,21 @@ def test_images_stay_in_their_lane_and_come_back_at_most_once():
         assert len(earlier) == len(set(earlier))
 
 
+def test_an_earlier_fake_comes_back_with_its_own_style():
+    one, other = history(10), history(10)
+    for step in range(30):
+        styles = (torch.arange(BATCH) + BATCH * step) * 7 % 5
+        shown, shown_styles = one.exchange(batch(step), BATCH * step, styles)
+        assert shown_styles.tolist() == [level * 7 % 5 for level in levels(shown)]
+        assert torch.equal(shown, other.exchange(batch(step), BATCH * step)[0])
+    assert min(levels(shown)) < BATCH * 29
+
+
 def test_half_of_what_a_full_history_shows_is_old():
     one = history(8)
     old = total = 0
     for step in range(62):
-        row = levels(one.exchange(batch(step), BATCH * step))
+        row = levels(one.exchange(batch(step), BATCH * step)[0])
         if step >= 2:
             old += sum(level < BATCH * step for level in row)
             total += BATCH

@@ -1,4 +1,4 @@
-from types import SimpleNamespace
+import inspect
 
 import numpy as np
 import pytest
@@ -6,6 +6,19 @@ import pytest
 from sem2ct.data.store import StoreWriter
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.stages import train_cyclegan
+
+
+class Settings:
+    """The settings that say which images train, with small values for the rest."""
+
+    symmetries, seed, batch_size, styles, sem_styles, psi = "none", 0, 2, 1, "all", 1.0
+
+    def __init__(self, **given):
+        vars(self).update(given)
+
+    def arguments_of(self, target):
+        taken = inspect.signature(target).parameters
+        return {name: getattr(self, name) for name in taken if hasattr(self, name)}
 
 
 def store(folder, *, px, domain):
@@ -28,24 +41,18 @@ def store(folder, *, px, domain):
 
 @pytest.mark.parametrize("tile_px", [20, 24, 8])
 def test_stores_that_do_not_fit_are_refused_with_both_sides(tmp_path, tile_px):
-    settings = SimpleNamespace(
+    settings = Settings(
         ct=store(tmp_path / "ct", px=8, domain="ct"),
         sem=store(tmp_path / "sem", px=tile_px, domain="sem"),
-        symmetries="none",
-        seed=0,
-        batch_size=2,
     )
     with pytest.raises(Refusal, match=f"tiles of {tile_px} px.*patches of 8 px"):
         train_cyclegan._Domains(settings)
 
 
 def test_the_scale_follows_from_the_two_stores(tmp_path):
-    settings = SimpleNamespace(
+    settings = Settings(
         ct=store(tmp_path / "ct", px=8, domain="ct"),
         sem=store(tmp_path / "sem", px=64, domain="sem"),
-        symmetries="none",
-        seed=0,
-        batch_size=2,
     )
     domains = train_cyclegan._Domains(settings)
     shapes = {name: tuple(images.shape) for name, images in domains.share(0).items()}
@@ -55,20 +62,16 @@ def test_the_scale_follows_from_the_two_stores(tmp_path):
 
 def test_live_tiles_are_drawn_in_the_step_from_the_named_file(tmp_path, foreign):
     path = foreign.write(tmp_path / "snapshot.pkl", foreign.content(*foreign.networks()))
-    settings = SimpleNamespace(
+    settings = Settings(
         ct=store(tmp_path / "ct", px=8, domain="ct"),
         sem="live",
         stylegan=tmp_path / "nowhere",
         checkpoint=path,
-        psi=1.0,
-        symmetries="none",
-        seed=0,
-        batch_size=2,
         device="cpu",
     )
     assert train_cyclegan.inputs(settings) == [tmp_path / "ct" / "manifest.json", path]
     domains = train_cyclegan._Domains(settings)
-    assert (domains.scale, domains.sem_facts["pixel_um"]) == (2, None)
+    assert (domains.scale, domains.facts()["sem_store"]["pixel_um"]) == (2, None)
     assert list(domains.share(4)) == ["ct"]
     assert domains.share(4, live=True)["sem"].shape == (2, 1, 16, 16)
 

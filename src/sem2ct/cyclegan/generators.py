@@ -47,7 +47,9 @@ def build(config: Mapping[str, Any]) -> Any:
     return KINDS[kind](**arguments)
 
 
-def pair(*, network: str, scale: int, width: int, blocks: int) -> tuple[CtToSem, SemToCt]:
+def pair(
+    *, network: str, scale: int, width: int, blocks: int, styles: int = 1
+) -> tuple[CtToSem, SemToCt]:
     """Makes the two translators that train together.
 
     Args:
@@ -55,6 +57,7 @@ def pair(*, network: str, scale: int, width: int, blocks: int) -> tuple[CtToSem,
         scale: SEM pixels per CT pixel.
         width: Channels at CT resolution; the robust way back has half as many.
         blocks: Residual blocks at CT resolution.
+        styles: Styles that can be asked of ct_to_sem; of paper one.
 
     Raises:
         ValueError: If there is no such network or scale.
@@ -63,6 +66,7 @@ def pair(*, network: str, scale: int, width: int, blocks: int) -> tuple[CtToSem,
     back = there if network == "paper" else {"network": network, "scale": scale}
     if network != "paper":
         back = {**back, "width": max(8, width // 2)}
+        there = {**there, "styles": styles}
     return build({**there, "direction": "ct_to_sem"}), build({**back, "direction": "sem_to_ct"})
 
 

@@ -50,10 +50,11 @@ class History:
         self.images = torch.zeros(
             (len(self.depths), depth, 1, side_px, side_px), dtype=torch.uint8, device=device
         )
+        self.styles = torch.zeros((len(self.depths), depth), dtype=torch.uint8, device=device)
         self.steps = 0
 
     @torch.no_grad()
-    def exchange(self, fakes: Tensor, images_seen: int) -> Tensor:
+    def exchange(self, fakes: Tensor, images_seen: int, *styles: Tensor) -> tuple[Tensor, ...]:
         """Keeps some of this step's fakes and hands out earlier ones for them.
 
         A lane that is not full keeps the fake and shows it too. A full lane keeps it with
@@ -62,9 +63,11 @@ class History:
         Args:
             fakes: This rank's share (n, 1, H, W) in [-1, 1].
             images_seen: Images before this step.
+            styles: (n,) int64, the style that each was painted in; nothing if there is only one.
 
         Returns:
-            The same shape and type: what the discriminator shall see.
+            What the discriminator shall see, and its styles if there are: the same shapes and
+            types.
         """
         draw = generator(self.seed, "history", self.name, images_seen)
         swap = share(torch.rand(self.batch_size, generator=draw)) < 0.5
@@ -75,21 +78,29 @@ class History:
         keep = (filling | swap) & (self.depths > 0)
         lanes = keep.nonzero().flatten()
         if not len(lanes):
-            return fakes
-        shown, device = fakes.clone(), self.images.device
-        replaced = lanes[~filling[lanes]]
-        earlier = self.images[replaced.to(device), slot[replaced].to(device)]
-        kept = ((fakes[lanes.to(device)].float() + 1) * 127.5).round_().clamp_(0, 255)
-        self.images[lanes.to(device), slot[lanes].to(device)] = kept.to(torch.uint8)
-        shown[replaced.to(device)] = (earlier.float() / 127.5 - 1).to(fakes.dtype)
-        return shown
+            return fakes, *styles
+        device = self.images.device
+        replaced = lanes[~filling[lanes]].to(device)
+        place = (lanes.to(device), slot[lanes].to(device))
+        from_place = (replaced, slot.to(device)[replaced])
+        shown, earlier = fakes.clone(), self.images[from_place]
+        kept = ((fakes[place[0]].float() + 1) * 127.5).round_().clamp_(0, 255)
+        self.images[place] = kept.to(torch.uint8)
+        shown[replaced] = (earlier.float() / 127.5 - 1).to(fakes.dtype)
+        if not styles:
+            return (shown,)
+        shown_styles, earlier_styles = styles[0].clone(), self.styles[from_place]
+        self.styles[place] = styles[0][place[0]].to(torch.uint8)
+        shown_styles[replaced] = earlier_styles.long()
+        return shown, shown_styles
 
     def state(self) -> dict[str, Any]:
         """All lanes of all ranks; every rank must call it, and each gets the same."""
-        whole = torch.zeros((self.batch_size, *self.images.shape[1:]))
-        share(whole).copy_(self.images)
-        whole = (mean_over_ranks(whole) * world_size()).round().to(torch.uint8)
-        return {"images": whole, "steps": self.steps}
+        return {
+            "images": self._gathered(self.images),
+            "styles": self._gathered(self.styles),
+            "steps": self.steps,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes back what `state` gave, on any number of ranks.
@@ -101,4 +112,11 @@ class History:
         if tuple(state["images"].shape) != expected:
             raise ValueError(f"history of {tuple(state['images'].shape)}, expected {expected}")
         self.images.copy_(state["images"][rank() :: world_size()])
+        # Checkpoints from before there were styles have only the first one.
+        self.styles.copy_(share(state.get("styles", torch.zeros(expected[:2]))))
         self.steps = int(state["steps"])
+
+    def _gathered(self, mine: Tensor) -> Tensor:
+        whole = torch.zeros((self.batch_size, *mine.shape[1:]))
+        share(whole).copy_(mine)
+        return (mean_over_ranks(whole) * world_size()).round().to(torch.uint8)

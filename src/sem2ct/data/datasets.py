@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sem2ct.data.sampler import order
 from sem2ct.data.store import Store
+from sem2ct.data.styles import Told
 from sem2ct.runtime import distributed
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.seeding import mix, numpy_generator
@@ -90,7 +91,9 @@ def network_batch(tiles: NDArray[np.uint8]) -> Tensor:
 class Patches:
     """Batches of one store, ready for a network."""
 
-    def __init__(self, store: Store, *, symmetries: Symmetries, seed: int) -> None:
+    def __init__(
+        self, store: Store, *, symmetries: Symmetries, seed: int, told: Told | None = None
+    ) -> None:
         """Prepares batches; reads nothing yet.
 
         Args:
@@ -99,12 +102,14 @@ class Patches:
                 (one of the eight turns and mirrors of the square).
             seed: Start of the random stream; the store's domain is mixed in, so that
                 the two domains of a translation are shuffled independently.
+            told: The tiles that are shown, and their styles; None shows all.
 
         Raises:
             Refusal: If the symmetries are none of these.
         """
         self._symmetries = count_symmetries(symmetries)
         self.store = store
+        self.told = told
         self._seed = mix(seed, store.domain)
 
     def batch(self, first: int, count: int, *, rank: int, world_size: int) -> Tensor:
@@ -121,7 +126,8 @@ class Patches:
             (count / world_size, 1, H, W) float32 in [-1, 1].
         """
         positions = numbers_of(first, count, rank, world_size)
-        patches = self.store.tiles[order(len(self.store), positions, seed=self._seed)]
+        numbers = self._place(positions)
+        patches = self.store.tiles[numbers if self.told is None else self.told.tiles[numbers]]
         if self._symmetries > 1:
             for row, position in enumerate(positions):
                 patches[row] = turn(patches[row].copy(), self._draw(int(position)))
@@ -142,6 +148,28 @@ class Patches:
         """As `batch`, for this process among those that run together."""
         rank, world_size = distributed.rank(), distributed.world_size()
         return self.batch(first, count, rank=rank, world_size=world_size)
+
+    def named(self, first: int, count: int) -> dict[str, Tensor]:
+        """As `share`, by name for a trainer.
+
+        Args:
+            first: Number of images shown before this batch, over all processes.
+            count: Images in the whole batch.
+
+        Returns:
+            The images under their domain (ct, sem); where styles are told apart also "style",
+            (n,) int64.
+        """
+        images = {self.store.domain: self.share(first, count)}
+        if self.told is None:
+            return images
+        positions = numbers_of(first, count, distributed.rank(), distributed.world_size())
+        return {**images, "style": torch.from_numpy(self.told.labels[self._place(positions)])}
+
+    def _place(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which of the tiles that are shown stands at each position."""
+        shown = len(self.store) if self.told is None else len(self.told.tiles)
+        return order(shown, positions, seed=self._seed)
 
     def _draw(self, position: int) -> int:
         return int(numpy_generator(self._seed, "symmetry", position).integers(self._symmetries))

@@ -7,11 +7,13 @@ from typing import Any
 from torch import Tensor
 
 from sem2ct.config import TrainCycleganSettings
+from sem2ct.cyclegan.activations import prepared
 from sem2ct.cyclegan.previews import look
 from sem2ct.cyclegan.trainer import CycleganTrainer
 from sem2ct.data import pairs
 from sem2ct.data.datasets import Patches
 from sem2ct.data.store import Store
+from sem2ct.metrics import styles
 from sem2ct.runtime import device
 from sem2ct.runtime.run_folder import RunFolder
 from sem2ct.stylegan import trained
@@ -59,10 +61,10 @@ def run(settings: TrainCycleganSettings, folder: RunFolder) -> None:
     Raises:
         Refusal: If the stores do not fit each other, or the contrast inverts.
     """
-    domains = _Domains(settings)
+    domains = _Domains(settings, kept=folder.path / "styles.json")
     trainer = domains.trainer()
-    here = device.choose(settings.device)
-    fixed = [images[:PREVIEWS].to(here) for images in domains.share(0, live=True).values()]
+    shown = domains.share(0, live=True)
+    fixed = [shown[side][:PREVIEWS].to(trainer.device) for side in ("ct", "sem")]
     loop.run(
         domains.fed(trainer),
         batches=domains.share,
@@ -70,7 +72,7 @@ def run(settings: TrainCycleganSettings, folder: RunFolder) -> None:
         folder=folder,
         what="train-cyclegan",
         **settings.arguments_of(loop.run),
-        extra={"ct_store": domains.ct_store.grey_and_size(), "sem_store": domains.sem_facts},
+        extra=domains.facts(),
     )
     folder.finish(images=settings.total_images, scale=domains.scale)
     LOGGER.info("previews: %s", folder.path / "previews")
@@ -79,42 +81,39 @@ def run(settings: TrainCycleganSettings, folder: RunFolder) -> None:
 class _Domains:
     """The two sides as the settings name them: where images come from, and how they fit."""
 
-    def __init__(self, settings: TrainCycleganSettings) -> None:
+    def __init__(self, settings: TrainCycleganSettings, *, kept: Path | str = "none") -> None:
         self._settings = settings
-        chosen = {"symmetries": settings.symmetries, "seed": settings.seed}
-        self.ct_store = Store(settings.ct, setting="ct")
-        size = settings.batch_size
-        pairs.refuse_unfit(self.ct_store, setting="ct", batch_size=size)
-        self._ct = Patches(self.ct_store, **chosen)
+        self.ct_store = pairs.opened(settings.ct, setting="ct", batch_size=settings.batch_size)
+        self._ct = Patches(self.ct_store, **settings.arguments_of(Patches))
         if settings.sem == "live":
             source = trained.load(settings.stylegan, settings.checkpoint)
             generator = source.generator.to(device.choose(settings.device))
-            self._sem = LiveTiles(generator, seed=settings.seed, psi=settings.psi)
-            self.tile_px, self.sem_facts = generator.resolution, source.store
+            self._sem = LiveTiles(generator, **settings.arguments_of(LiveTiles))
+            self.tile_px, self._sem_facts = generator.resolution, source.store
         else:
-            store = Store(settings.sem, setting="sem")
-            pairs.refuse_unfit(store, setting="sem", batch_size=size)
-            self._sem = Patches(store, **chosen)
-            self.tile_px, self.sem_facts = store.tile_px, store.grey_and_size()
-        sem_um = self.sem_facts["pixel_um"]
-        self.scale = pairs.scale_of(
-            self.ct_store, tile_px=self.tile_px, sem_um=sem_um, sem=settings.sem
-        )
+            store = pairs.opened(settings.sem, setting="sem", batch_size=settings.batch_size)
+            told = styles.of_store(store, kept=kept, **settings.arguments_of(styles.of_store))
+            self._sem = Patches(store, told=told, **settings.arguments_of(Patches))
+            self.tile_px, self._sem_facts = store.tile_px, store.grey_and_size()
+        self.scale = pairs.scale_of(self.ct_store, self._sem_facts, sem=settings.sem)
 
     def share(self, images_seen: int, *, live: bool = False) -> dict[str, Tensor]:
         """A batch; live tiles, drawn within the step, only if asked for."""
-        sides = {"ct": self._ct, "sem": self._sem}
-        if self._settings.sem == "live" and not live:
-            del sides["sem"]
-        size = self._settings.batch_size
-        return {name: side.share(images_seen, size) for name, side in sides.items()}
+        size, stored = self._settings.batch_size, self._settings.sem != "live"
+        ct = self._ct.named(images_seen, size)
+        return ct | self._sem.named(images_seen, size) if stored or live else ct
+
+    def facts(self) -> dict[str, Any]:
+        """What translation must know of the images that were learned from."""
+        told = {} if self._sem.told is None else {"styles": self._sem.told.facts()}
+        return {"ct_store": self.ct_store.grey_and_size(), "sem_store": self._sem_facts, **told}
 
     def fed(self, trainer: CycleganTrainer) -> Trainer:
         size = self._settings.batch_size
         return Fed(trainer, self._sem, size) if isinstance(self._sem, LiveTiles) else trainer
 
     def trainer(self) -> CycleganTrainer:
-        arguments: dict[str, Any] = self._settings.arguments_of(CycleganTrainer)
-        arguments |= {"scale": self.scale, "patch_px": self.ct_store.tile_px}
-        arguments |= {"device": device.choose(self._settings.device)}
-        return CycleganTrainer(**arguments)
+        given: dict[str, Any] = {"device": device.choose(self._settings.device)}
+        given |= {"scale": self.scale, "patch_px": self.ct_store.tile_px}
+        trainer = CycleganTrainer(**self._settings.arguments_of(CycleganTrainer) | given)
+        return prepared(trainer, recomputed=self._settings.checkpoint_activations)
