@@ -103,3 +103,18 @@ def test_the_correlation_is_that_of_averaged_greys():
     ct = F.avg_pool2d(sem, 4)
     assert monitors.correlation(ct, sem) == pytest.approx(1, abs=1e-5)
     assert monitors.correlation(-3 * ct, sem) == pytest.approx(-1, abs=1e-5)
+
+
+def test_a_pattern_that_repeats_in_every_ct_pixel_is_its_share_of_the_variance():
+    ct = random(2, 1, 24, 32)
+    dot = torch.zeros(4, 4)
+    dot[1, 2] = 1.0  # variance 1/16 - 1/256
+    pattern = dot.repeat(24, 32).expand(2, 1, 96, 128)
+    assert monitors.raster(ct, pattern).item() == pytest.approx(1)
+    noise = random(2, 1, 96, 128, seed=1)  # variance 1/3
+    share = (15 / 256) / (15 / 256 + 1 / 3)
+    assert monitors.raster(ct, pattern + noise).item() == pytest.approx(share, rel=0.02)
+    # 2 * 24 * 32 cells: independent pixels have 1/1536 of their variance left in the mean.
+    assert monitors.raster(ct, noise).item() == pytest.approx(1 / 1536, rel=0.6)
+    enlarged = F.interpolate(ct, scale_factor=4, mode="nearest")
+    assert monitors.raster(ct, enlarged).item() < 1e-6

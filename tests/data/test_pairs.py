@@ -16,6 +16,7 @@ def store(
     count: int = 6,
     pixel_um: float | None = None,
     flat: bool = False,
+    levels: int = 256,
 ) -> Store:
     writer = StoreWriter(
         folder,
@@ -27,7 +28,8 @@ def store(
         sources=[],
         facts={},
     )
-    tiles = np.random.default_rng(px).integers(0, 256, (count, px, px)).astype(np.uint8)
+    drawn = np.random.default_rng(px).integers(0, levels, (count, px, px))
+    tiles = (drawn * (1 if levels == 256 else 28)).astype(np.uint8)
     if flat:
         tiles[:] = np.arange(count)[:, None, None]
     places = {name: np.arange(count) for name in ("source", "z", "y", "x")}
@@ -57,17 +59,27 @@ def test_patches_of_one_grey_each_are_refused(tmp_path):
 @pytest.mark.parametrize(("tile_px", "scale"), [(16, 2), (64, 8), (256, 32)])
 def test_the_scale_is_the_ratio_of_the_sides(tmp_path, tile_px, scale):
     ct = store(tmp_path / "ct")
-    assert pairs.scale_of(ct, tile_px=tile_px, sem_um=None, sem="s") == scale
+    assert pairs.scale_of(ct, {"tile_px": tile_px, "pixel_um": None}, sem="s") == scale
 
 
 @pytest.mark.parametrize("tile_px", [8, 24, 40, 512])
 def test_other_ratios_are_refused_with_the_sides_that_would_fit(tmp_path, tile_px):
     with pytest.raises(Refusal, match=rf"tiles of {tile_px} px.*\(16, 32, 64, 128, 256\)"):
-        pairs.scale_of(store(tmp_path / "ct"), tile_px=tile_px, sem_um=None, sem="s")
+        pairs.scale_of(store(tmp_path / "ct"), {"tile_px": tile_px, "pixel_um": None}, sem="s")
 
 
 def test_pixel_sizes_that_make_another_scale_are_refused(tmp_path):
     ct = store(tmp_path / "ct", pixel_um=2.0)
-    assert pairs.scale_of(ct, tile_px=32, sem_um=0.502, sem="s") == 4
+    assert pairs.scale_of(ct, {"tile_px": 32, "pixel_um": 0.502}, sem="s") == 4
     with pytest.raises(Refusal, match=r"2 um is 3\.846 SEM pixels of 0\.52 um.*make scale 4"):
-        pairs.scale_of(ct, tile_px=32, sem_um=0.52, sem="s")
+        pairs.scale_of(ct, {"tile_px": 32, "pixel_um": 0.52}, sem="s")
+
+
+@pytest.mark.parametrize(("levels", "fit"), [(2, False), (8, False), (9, True)])
+def test_patches_of_a_few_grey_levels_are_refused_as_segmented(tmp_path, levels, fit):
+    segmented = store(tmp_path / "a", levels=levels)
+    if fit:
+        pairs.refuse_unfit(segmented, setting="ct", batch_size=2)
+        return
+    with pytest.raises(Refusal, match=rf"hold {levels} grey levels only \(0, 28.*segmented"):
+        pairs.refuse_unfit(segmented, setting="ct", batch_size=2)

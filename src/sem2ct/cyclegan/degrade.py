@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from sem2ct.runtime.distributed import mean_over_ranks, world_size
+from sem2ct.runtime.distributed import world_size
+from sem2ct.runtime.sums import over_ranks
 
 BLUR_CT_PX = 0.5
 LEVELS = 256
@@ -59,8 +60,9 @@ class Degradation:
             sem: (N, 1, h * scale, w * scale) in [-1, 1].
         """
         fresh = torch.stack([soft_counts(self.averaged(sem)), soft_counts(ct)])
-        noise = torch.stack([noise_spread(ct).sum(), ct.new_tensor(len(ct))]).double()
-        fresh = mean_over_ranks(torch.cat([fresh.flatten(), noise])) * world_size()
+        spreads = noise_spread(ct).double()
+        noise = torch.stack([spreads.sum(), torch.ones_like(spreads).sum()])
+        fresh = over_ranks(torch.cat([fresh.flatten(), noise]))
         fading = 0.5 ** (float(len(ct) * world_size()) / self.half_life_images)
         self.counts = self.counts * fading + fresh[:-2].view_as(self.counts)
         self.noise_sum = self.noise_sum * fading + fresh[-2:]
@@ -80,7 +82,8 @@ class Degradation:
         """Predicts the CT of (N, 1, H, W): (N, 1, h, w), float32, differentiable."""
         place = (self.averaged(sem).clamp(-1, 1) + 1) * (LEVELS / 2)
         below = place.detach().floor().clamp(max=LEVELS - 1)
-        index = below.long()
+        # What is no number stays none below; it must not become a place outside the map.
+        index = below.nan_to_num().long()
         low, high = self.map[index], self.map[index + 1]
         return low + (place - below) * (high - low)
 

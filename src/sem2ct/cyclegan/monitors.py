@@ -111,6 +111,27 @@ def judged_right(real_logits: Sequence[Tensor], fake_logits: Sequence[Tensor]) -
     return torch.stack(right).mean()
 
 
+def raster(ct: Tensor, fake_sem: Tensor) -> Tensor:
+    """How much of a translation is a pattern that repeats in every CT pixel.
+
+    A translator that knows the CT only can meet its mean grey with one dot per CT pixel, as a
+    newspaper prints grey; it looks sharp, and holds no structure of a rock.
+
+    Args:
+        ct: (N, 1, h, w).
+        fake_sem: (N, 1, H, W), its translation.
+
+    Returns:
+        0-d: share of the variance of all pixels that is the mean over the cells, one per CT
+        pixel; about 1 / (N h w) for a picture without such a pattern, at most 1.
+    """
+    side = fake_sem.shape[-1] // ct.shape[-1]
+    count, _, height, width = ct.shape
+    cells = fake_sem.float().reshape(count, height, side, width, side)
+    repeated = cells.mean((0, 1, 3)).var(correction=0)
+    return repeated / cells.var(correction=0).clamp(min=1e-12)
+
+
 def correlation(ct: Tensor, fake_sem: Tensor) -> Tensor:
     """Correlation of CT pixels and area-averaged translation: negative when inverted; 0-d."""
     scale = fake_sem.shape[-1] // ct.shape[-1]

@@ -12,7 +12,9 @@ only 4 of the original pixels per axis and phase, so it is one 5x5 convolution t
 phases, followed by a pixel shuffle; the 5x5 weights are a fixed linear map of the 7x7
 ones, which stay the parameters.  Where a doubled map is mirrored at its edges this does
 not hold for the outermost 3 pixels, which are computed plainly.  The first two layers of
-G_HL run on the four phases of the map (space-to-depth).
+G_HL run on the four phases of the map (space-to-depth).  The norm of one image is a batch
+norm of a batch of one; with channels last, both it and the convolutions of few channels are
+up to twice as fast on a CPU.
 
 Source: Liu & Mukerji 2022, doi:10.1029/2022GL098342; Zhu et al. 2017,
 arXiv:1703.10593 (least squares, patch discriminators, initial weights).
@@ -64,6 +66,18 @@ def _halved_taps() -> Tensor:
     for tap in range(7):
         taps[(tap - 3) % 2, (tap - 3) // 2 + 2, tap] = 1
     return taps
+
+
+def instance_norm(maps: Tensor) -> Tensor:
+    """Gives each channel of each image mean 0 and variance 1; (N, C, H, W) to the same shape."""
+    if maps.is_cuda:
+        return F.instance_norm(maps)
+    return torch.cat([F.batch_norm(one, None, None, training=True) for one in maps.split(1)])
+
+
+def channels_last(maps: Tensor) -> Tensor:
+    """The same maps (N, C, H, W), with the channels of a pixel beside one another in memory."""
+    return maps.contiguous(memory_format=torch.channels_last)
 
 
 def before_norm(conv: nn.Conv2d) -> nn.Conv2d:
@@ -120,7 +134,7 @@ class MirroredDoublingConv(DoublingConv):
 
 
 class HalvingConv(nn.Conv2d):
-    """Zero-padded 7x7 convolution of stride 2, on the four phases of its input."""
+    """Zero-padded 7x7 convolution of stride 2, of a map given as its four phases."""
 
     taps: Tensor
 
@@ -130,15 +144,12 @@ class HalvingConv(nn.Conv2d):
         self.register_buffer("taps", _halved_taps(), persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Maps (N, C, H, W), sides even, to (N, O, H / 2, W / 2)."""
-        return self.of_phases(F.pixel_unshuffle(input, 2))
-
-    def of_phases(self, phases: Tensor) -> Tensor:
-        """The same of (N, 4 C, H / 2, W / 2), the phases of the input."""
+        """Maps (N, 4 C, H / 2, W / 2), one phase after the other, to (N, O, H / 2, W / 2)."""
         rows = torch.einsum("put,oits->oipus", self.taps, self.weight)
-        weight = torch.einsum("qvs,oipus->oipquv", self.taps, rows)
+        weight = torch.einsum("qvs,oipus->opqiuv", self.taps, rows)
         weight = weight.reshape(self.out_channels, -1, 4, 4)
-        return F.conv2d(F.pad(phases, (2, 1, 2, 1)), weight, self.bias)
+        # Two zeros before and one behind: cutting a row is cheaper than padding the wide maps.
+        return F.conv2d(input, weight, self.bias, padding=2)[..., :-1, :-1]
 
 
 class FineHead(nn.Module):
@@ -167,18 +178,28 @@ class FineHead(nn.Module):
         """Maps (N, 1, H, W), sides even, to (N, O, H / 2, W / 2)."""
         # One pixel more than the convolution sees, so that the phases stay in step.
         mirrored = F.pad(images, (EDGE_PX + 1,) * 4, mode="reflect")
-        phases = self._first(F.pixel_unshuffle(mirrored, 2))
-        n, _, h, w = phases.shape
-        grouped = F.instance_norm(phases.reshape(n, self.first.out_channels, 4 * h, w))
-        return self.second.of_phases(F.relu(grouped).reshape(n, -1, h, w))
+        phases = self._first(channels_last(F.pixel_unshuffle(mirrored, 2))).movedim(1, 3)
+        # Channels lying last, the four phases of a pixel are four pixels without a copy.
+        n, h, w, channels = phases.shape
+        pixels = phases.reshape(n, h, 4 * w, channels // 4).movedim(3, 1)
+        normed = F.relu_(instance_norm(pixels)).movedim(1, 3)
+        return self.second(normed.reshape(n, h, w, channels).movedim(3, 1))
 
     def _first(self, phases: Tensor) -> Tensor:
         weight = self.first.weight[:, 0]
         rows = torch.einsum("aput,ots->oapus", self.taps, weight)
-        weight = torch.einsum("bqvs,oapus->oabpquv", self.taps, rows)
+        weight = torch.einsum("bqvs,oapus->abopquv", self.taps, rows)
         assert self.first.bias is not None
-        bias = self.first.bias.repeat_interleave(4)
+        bias = self.first.bias.repeat(4)
         return F.conv2d(phases, weight.reshape(-1, 4, 5, 5), bias)
+
+
+class InstanceNorm(nn.Module):
+    """Instance norm without weights, in a place where its statistics can be replaced."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (N, C, H, W) to mean 0 and variance 1 over H and W."""
+        return instance_norm(maps)
 
 
 def mirrored_conv(channels: int, out_channels: int) -> nn.Conv2d:
@@ -194,11 +215,12 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = before_norm(mirrored_conv(width, width))
         self.second = before_norm(mirrored_conv(width, width))
+        self.norms = nn.ModuleList(InstanceNorm() for _ in range(2))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, C, H, W) to the same shape."""
-        inner = F.relu(F.instance_norm(self.first(maps)))
-        return maps + F.instance_norm(self.second(inner))
+        inner = F.relu_(self.norms[0](self.first(maps)))
+        return maps + self.norms[1](self.second(inner))
 
 
 class PaperCtToSem(nn.Module):
@@ -230,6 +252,7 @@ class PaperCtToSem(nn.Module):
             before_norm(DoublingConv(widths[step], widths[step + 1])) for step in range(1, steps)
         )
         self.tail = MirroredDoublingConv(widths[-1], 1)
+        self.norms = nn.ModuleList(InstanceNorm() for _ in range(steps + 1))
         self.apply(_draw_weights)
 
     def forward(
@@ -249,14 +272,11 @@ class PaperCtToSem(nn.Module):
             (N, 1, h * scale, w * scale) in [-1, 1].
         """
         del noise_key, origin
-        maps = F.relu(F.instance_norm(self.head(ct)))
+        maps = F.relu_(self.norms[0](channels_last(self.head(ct))))
         for block in self.blocks:
             maps = block(maps)
-        maps = F.relu(F.instance_norm(self.coarse(maps)))
-        for step in self.steps:
-            maps = F.relu(F.instance_norm(step(maps)))
-        # Few channels like to lie last: in bf16 the tail is four times as fast on a CPU.
-        maps = maps.contiguous(memory_format=torch.channels_last)
+        for norm, step in zip(self.norms[1:], [self.coarse, *self.steps], strict=True):
+            maps = F.relu_(norm(step(maps)))
         return torch.tanh(self.tail(maps).float())
 
 
@@ -287,9 +307,9 @@ class PaperSemToCt(nn.Module):
 
     def forward(self, sem: Tensor) -> Tensor:
         """Maps (N, 1, H, W) in [-1, 1] to (N, 1, H / scale, W / scale)."""
-        maps = F.relu(F.instance_norm(self.head(sem)))
+        maps = F.relu_(instance_norm(channels_last(self.head(sem))))
         for step in self.steps:
-            maps = F.relu(F.instance_norm(step(maps)))
+            maps = F.relu_(instance_norm(step(maps)))
         for block in self.blocks:
             maps = block(maps)
         return torch.tanh(self.tail(maps).float())
@@ -356,9 +376,9 @@ def _wider(channels: int, *, kernel: int, stride: int) -> nn.Conv2d:
 
 def _one_answer(head: nn.Module, steps: nn.ModuleList, tail: nn.Module, images: Tensor) -> Tensor:
     """The mean (N,) of the map of logits."""
-    maps = F.leaky_relu(head(images), LEAK)
+    maps = F.leaky_relu_(channels_last(head(images)), LEAK)
     for step in steps:
-        maps = F.leaky_relu(F.instance_norm(step(maps)), LEAK)
+        maps = F.leaky_relu_(instance_norm(step(maps)), LEAK)
     return tail(maps).float().mean((1, 2, 3))
 
 

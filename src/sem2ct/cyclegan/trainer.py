@@ -8,15 +8,17 @@ graph is in memory.
 
 Every draw comes from the seed, the images seen and the index in the global batch, and
 everything estimated from images is summed over ranks, so N processes take the step that
-one would.
+one would: bit for bit the one that takes it in N rounds (`runtime.sums`).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sem2ct.cyclegan import discriminators, generators, monitors
+from sem2ct.cyclegan.causes import CAUSES
 from sem2ct.cyclegan.degrade import Degradation
 from sem2ct.cyclegan.history import History
 from sem2ct.cyclegan.losses import (
@@ -28,11 +30,13 @@ from sem2ct.cyclegan.losses import (
 from sem2ct.cyclegan.monitors import GREY
 from sem2ct.cyclegan.robust_networks import RobustCtToSem, RobustSemToCt
 from sem2ct.runtime.device import autocast
-from sem2ct.runtime.distributed import average_gradients, share
+from sem2ct.runtime.distributed import share, world_size
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.seeding import mix
+from sem2ct.runtime.sums import gradients
 from sem2ct.training.averaging import Averaged
 from sem2ct.training.schedules import constant_then_linear
+from sem2ct.training.soundness import MENDED
 
 BETAS = (0.5, 0.999)
 DOUBTFUL_CORRELATION = 0.5
@@ -41,6 +45,8 @@ RARELY = 16  # steps between two looks at what costs extra
 
 class CycleganTrainer:
     """Two translators, two discriminators, their optimizers and running estimates."""
+
+    causes = CAUSES
 
     def __init__(
         self,
@@ -65,6 +71,7 @@ class CycleganTrainer:
         precision: str,
         seed: int,
         device: torch.device,
+        styles: int = 1,
     ) -> None:
         """Makes the networks and their optimizers.
 
@@ -72,8 +79,9 @@ class CycleganTrainer:
         is the side of a CT patch, and paper weights both cycles with `cycle_weight`, without
         consistency.
         """
+        named: dict[str, Any] = {"network": network, "scale": scale, "styles": styles}
         self.network, self.scale, self.seed, self.device = network, scale, seed, device
-        self.batch_size, self.batch_per_device = batch_size, batch_per_device
+        self.batch_size, self.batch_per_device, self.styles = batch_size, batch_per_device, styles
         self.learning_rate, self.precision = learning_rate, precision
         self.constant_images, self.total_images = constant_images, total_images
         self.cycle_weight, self.sem_cycle_weight = cycle_weight, sem_cycle_weight
@@ -81,13 +89,11 @@ class CycleganTrainer:
         self.guard_images = guard_images
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(seed, "cyclegan", "weights"))
-            translators = generators.pair(network=network, scale=scale, width=width, blocks=blocks)
-            sem_judge, ct_judge = discriminators.pair(
-                network=network, scale=scale, patch_px=patch_px, width=discriminator_width
-            )
+            translators = generators.pair(**named, width=width, blocks=blocks)
+            judges = discriminators.pair(**named, patch_px=patch_px, width=discriminator_width)
         self.ct_to_sem, self.sem_to_ct = (module.to(device) for module in translators)
         self.translators = nn.ModuleDict({"ct_to_sem": self.ct_to_sem, "sem_to_ct": self.sem_to_ct})
-        self.judges = nn.ModuleDict({"sem": sem_judge, "ct": ct_judge}).to(device)
+        self.judges = nn.ModuleDict({"sem": judges[0], "ct": judges[1]}).to(device)
         self.learned = {
             name: [parameter for parameter in module.parameters() if parameter.requires_grad]
             for name, module in (("translators", self.translators), ("judges", self.judges))
@@ -113,7 +119,9 @@ class CycleganTrainer:
 
         Args:
             images: "ct" (n, 1, h, w) and "sem" (n, 1, h * scale, w * scale) in [-1, 1]: this
-                rank's share of the batch.
+                rank's share of the batch; with several styles "style" (n,) int64, those of the SEM
+                tiles. The translation of a CT patch gets that of the tile beside it, which is
+                drawn independently of it and as often as the style occurs.
             images_seen: Images before this step.
 
         Returns:
@@ -121,46 +129,54 @@ class CycleganTrainer:
             cycle, sem_cycle, consistency_grey (grey levels of 0 to 255 by which the degraded fake
             misses the CT), noise_floor_grey, grey_correlation, sem_judged_right, ct_judged_right,
             and now and then hidden_by_noise, hidden_by_rounding (cycle error with the tile between
-            disturbed, over the clean one) and porosity_transfer; see `monitors`.
+            disturbed, over the clean one), porosity_transfer and raster; see `monitors`.
 
         Raises:
             Refusal: If dark and bright have changed places for good.
         """
         ct, sem = (images[name].to(self.device, non_blocking=True) for name in ("ct", "sem"))
+        style = [images["style"].to(self.device)] if self.styles > 1 else []
         self.degradation.observe(ct, sem)
         if not self.calibrated:
             self._calibrate()
         self._set_learning_rate(images_seen)
         indices = share(torch.arange(self.batch_size)) + images_seen
-        parts = [
-            slice(first, first + self.batch_per_device)
-            for first in range(0, len(ct), self.batch_per_device)
-        ]
+        rounds = -(-len(ct) // self.batch_per_device)
+        # Every K-th image, as a process takes every N-th: both cut a batch alike.
+        parts = [slice(k, None, rounds) for k in range(rounds)]
 
         values: dict[str, Tensor] = {}
-        fakes: dict[str, list[Tensor]] = {"sem": [], "ct": []}
-        _learn(self.learned["judges"], False)
-        for part in parts:
-            weight = len(ct[part]) / len(ct)
-            there, fake_sem = self._there_and_back(ct[part], indices[part], weight, images_seen)
-            back, fake_ct = self._back_and_there(sem[part], indices[part], weight, images_seen)
-            fakes["sem"].append(fake_sem)
-            fakes["ct"].append(fake_ct)
+        fakes: dict[str, dict[int, Tensor]] = {"sem": {}, "ct": {}}
+
+        def translate(k: int) -> None:
+            part, weight = parts[k], len(ct[parts[k]]) / len(ct)
+            share_of_all = weight / world_size()
+            rest = ([each[part] for each in style], indices[part], share_of_all, images_seen)
+            there, fakes["sem"][k] = self._there_and_back(ct[part], *rest)
+            back, fakes["ct"][k] = self._back_and_there(sem[part], *rest)
             _add(values, {**there, **back}, weight)
-        self._update("translators")
+
+        _learn(self.learned["judges"], False)
+        mended = {"translators": self._descend("translators", rounds, translate)}
 
         _learn(self.learned["judges"], True)
-        real = {"sem": sem, "ct": ct}
-        fresh = {name: torch.cat(several) for name, several in fakes.items()}
-        shown = {name: self.histories[name].exchange(fresh[name], images_seen) for name in fresh}
-        for part in parts:
-            weight = len(ct[part]) / len(ct)
+        real = {"sem": (sem, *style), "ct": (ct,)}
+        fresh = {name: _woven(several) for name, several in fakes.items()}
+        shown = {
+            name: self.histories[name].exchange(fresh[name], images_seen, *real[name][1:])
+            for name in fresh
+        }
+
+        def judge(k: int) -> None:
+            weight = len(ct[parts[k]]) / len(ct)
             for name in ("sem", "ct"):
-                loss, right = self._judge(name, real[name][part], shown[name][part])
-                (loss * weight).backward()
+                sides = [[each[parts[k]] for each in side[name]] for side in (real, shown)]
+                loss, right = self._judge(name, *sides)
+                (loss * (weight / world_size())).backward()
                 judged = {f"d_{name}_loss": loss.detach(), f"{name}_judged_right": right}
                 _add(values, judged, weight)
-        self._update("judges")
+
+        mended["judges"] = self._descend("judges", rounds, judge)
         self.averaged.update(self.ct_to_sem, images_seen=images_seen, batch_size=self.batch_size)
 
         if self._looks_closely(images_seen):
@@ -169,6 +185,8 @@ class CycleganTrainer:
                 hidden = monitors.hidden_information(values["cycle"], disturbed)
                 values[f"hidden_by_{what}"] = hidden
             values["porosity_transfer"] = monitors.porosity_transfer(ct, fresh["sem"], sem)
+            values["raster"] = monitors.raster(ct, fresh["sem"])
+        values |= {MENDED + name: broken for name, broken in mended.items()}
         values["g_loss"] = values["g_sem_loss"] + values["g_ct_loss"]
         values["noise_floor_grey"] = self.degradation.noise_floor * GREY
         values["grey_correlation"] = monitors.correlation(ct, fresh["sem"])
@@ -199,6 +217,9 @@ class CycleganTrainer:
         Raises:
             RuntimeError, ValueError: If it belongs to other networks or another batch size.
         """
+        kept = state["ema"]["config"].get("network", "none, it is of no translator")
+        if kept != self.network:
+            raise ValueError(f"its network is {kept}, this training has network={self.network}")
         self.translators.load_state_dict(state["translators"])
         self.judges.load_state_dict(state["judges"])
         self.ema.load_state_dict(state["ema"]["weights"])
@@ -211,26 +232,19 @@ class CycleganTrainer:
         self.correlation = state["correlation"].to(self.device)
 
     def _histories(self, size: int, patch_px: int) -> dict[str, History]:
-        return {
-            name: History(
-                size=size,
-                batch_size=self.batch_size,
-                side_px=side_px,
-                seed=self.seed,
-                name=name,
-                device=self.device,
-            )
-            for name, side_px in (("sem", patch_px * self.scale), ("ct", patch_px))
-        }
+        of_both: dict[str, Any] = {"size": size, "seed": self.seed, "device": self.device}
+        of_both["batch_size"] = self.batch_size
+        sides_px = {"sem": patch_px * self.scale, "ct": patch_px}
+        return {name: History(side_px=px, name=name, **of_both) for name, px in sides_px.items()}
 
     def _there_and_back(
-        self, ct: Tensor, indices: Tensor, weight: float, images_seen: int
+        self, ct: Tensor, style: list[Tensor], indices: Tensor, weight: float, images_seen: int
     ) -> tuple[dict[str, Tensor], Tensor]:
         """CT -> SEM -> CT: adds its gradients; returns its values and the fake tiles."""
         with autocast(self.precision, self.device):
-            fake_sem = self._paint(ct, indices, "ct")
+            fake_sem = self._paint(ct, style, indices, "ct")
             cycled_ct = self.sem_to_ct(fake_sem)
-            logits = self.judges["sem"](fake_sem)
+            logits = self.judges["sem"](fake_sem, *style)
         adversarial, cycle = least_squares(logits, 1.0), cycle_loss(ct, cycled_ct)
         predicted_ct = self.degradation(fake_sem)
         loss = adversarial + self.cycle_weight * cycle
@@ -249,14 +263,14 @@ class CycleganTrainer:
         return values, fake_sem
 
     def _back_and_there(
-        self, sem: Tensor, indices: Tensor, weight: float, images_seen: int
+        self, sem: Tensor, style: list[Tensor], indices: Tensor, weight: float, images_seen: int
     ) -> tuple[dict[str, Tensor], Tensor]:
         """SEM -> CT -> SEM: adds its gradients; returns its values and the fake patches."""
         cycle_weight = self._sem_cycle_weight(images_seen)
         with autocast(self.precision, self.device):
             fake_ct = self.sem_to_ct(sem)
             logits = self.judges["ct"](fake_ct)
-            cycled_sem = self._paint(fake_ct, indices, "sem") if cycle_weight > 0 else None
+            cycled_sem = self._paint(fake_ct, style, indices, "sem") if cycle_weight > 0 else None
         adversarial = least_squares(logits, 1.0)
         values, loss = {"g_ct_loss": adversarial.detach()}, adversarial
         if cycled_sem is not None:
@@ -266,12 +280,13 @@ class CycleganTrainer:
         (loss * weight).backward()
         return values, fake_ct.detach()
 
-    def _paint(self, ct: Tensor, indices: Tensor, branch: str) -> Tensor:
+    def _paint(self, ct: Tensor, style: list[Tensor], indices: Tensor, branch: str) -> Tensor:
         """Translates with noise that belongs to each image's number in the whole training."""
         here = torch.zeros_like(indices)
         # A CT slice apart: no two images share noise.
         origin = tuple(axis.to(ct.device) for axis in (indices * self.scale, here, here))
-        return self.ct_to_sem(ct, mix(self.seed, "cyclegan", "noise", branch), origin)
+        key = mix(self.seed, "cyclegan", "noise", branch)
+        return self.ct_to_sem(ct, key, origin, *style)
 
     @torch.no_grad()
     def _disturbed_cycles(self, ct: Tensor, fake_sem: Tensor, indices: Tensor) -> dict[str, Tensor]:
@@ -285,19 +300,22 @@ class CycleganTrainer:
         """Whether this step takes the looks that cost extra."""
         return (images_seen // self.batch_size) % RARELY == 0
 
-    def _judge(self, name: str, real: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+    def _judge(self, name: str, real: list[Tensor], shown: list[Tensor]) -> tuple[Tensor, Tensor]:
         """The loss of one discriminator, and its right answers; real and fake go together."""
         with autocast(self.precision, self.device):
-            logits = self.judges[name](torch.cat([real, shown]))
-        of_real = [scale[: len(real)] for scale in logits]
-        of_shown = [scale[len(real) :] for scale in logits]
+            logits = self.judges[name](*map(torch.cat, zip(real, shown, strict=True)))
+        n = len(real[0])
+        of_real = [scale[:n] for scale in logits]
+        of_shown = [scale[n:] for scale in logits]
         right = monitors.judged_right(of_real, of_shown)
         return discriminator_loss(of_real, of_shown), right.detach()
 
-    def _update(self, name: str) -> None:
-        average_gradients(self.learned[name])
+    def _descend(self, name: str, rounds: int, backward: Callable[[int], None]) -> Tensor:
+        """One step of Adam on gradients that are computed in rounds; whether any was mended."""
+        mended = gradients(self.learned[name], rounds, backward)
         self.optimizers[name].step()
         self.optimizers[name].zero_grad(set_to_none=True)
+        return mended
 
     def _set_learning_rate(self, images_seen: int) -> None:
         factor = constant_then_linear(
@@ -340,9 +358,10 @@ class CycleganTrainer:
         )
 
     def _remedy(self) -> str:
+        turned = "extract with the two percentiles of its window exchanged where pores are bright"
         if self.network == "paper":
-            return "choose network=robust or another seed="
-        return "raise consistency_weight, or choose another seed="
+            return f"{turned}, or choose network=robust or another seed="
+        return f"{turned}, or raise consistency_weight, or choose another seed="
 
     def _guard(self, correlation: Tensor, images_seen: int) -> None:
         """Follows the grey correlation, and refuses to go on with an inverted contrast."""
@@ -356,6 +375,14 @@ class CycleganTrainer:
                 f"grey_correlation is {float(self.correlation):.2f} after {seen} images: the"
                 f" translation is dark where the CT is bright; {self._remedy()}, under another run="
             )
+
+
+def _woven(several: dict[int, Tensor]) -> Tensor:
+    """Images of all rounds in the order of the batch; round k has every K-th one."""
+    woven = torch.cat(list(several.values()))
+    for k, images in several.items():
+        woven[k :: len(several)] = images
+    return woven
 
 
 def _learn(parameters: list[nn.Parameter], learning: bool) -> None:

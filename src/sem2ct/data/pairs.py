@@ -1,5 +1,9 @@
 """Whether two stores can train a translation: said before anything is trained."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from sem2ct.data.resampled import SCALES
@@ -8,7 +12,27 @@ from sem2ct.runtime.refusal import Refusal
 
 LOOKED_AT = 64
 _SAME_SIZE = 0.01
+FEWEST_LEVELS = 9
 _WHAT = {"ct": "micro-CT patches", "sem": "SEM tiles"}
+
+
+def opened(folder: Path | str, *, setting: str, batch_size: int) -> Store:
+    """Opens a store that shall be one side of a training.
+
+    Args:
+        folder: Where it lies.
+        setting: ct or sem: the side it was named for.
+        batch_size: Images per step.
+
+    Returns:
+        The store.
+
+    Raises:
+        Refusal: If there is none, or it cannot be that side; see `refuse_unfit`.
+    """
+    store = Store(folder, setting=setting)
+    refuse_unfit(store, setting=setting, batch_size=batch_size)
+    return store
 
 
 def refuse_unfit(store: Store, *, setting: str, batch_size: int) -> None:
@@ -20,7 +44,8 @@ def refuse_unfit(store: Store, *, setting: str, batch_size: int) -> None:
         batch_size: Images per step.
 
     Raises:
-        Refusal: If it holds the other side, fewer images than a batch, or only flat ones.
+        Refusal: If it holds the other side, fewer images than a batch, or only flat or segmented
+            ones.
     """
     what = f"{setting}={store.folder}"
     if store.domain != setting:
@@ -34,20 +59,27 @@ def refuse_unfit(store: Store, *, setting: str, batch_size: int) -> None:
             " batch_size, or make a larger store"
         )
     places = np.linspace(0, len(store) - 1, min(len(store), LOOKED_AT)).astype(int)
-    if all(store.tiles[int(place)].min() == store.tiles[int(place)].max() for place in places):
+    looked_at = store.tiles[places]
+    if (looked_at == looked_at[:, :1, :1]).all():
         raise Refusal(
             f"{what}: each of {len(places)} {_WHAT[setting]} looked at is of one grey; look at the"
             " grey window and the mask that extract used"
         )
+    levels = np.flatnonzero(np.bincount(looked_at.ravel(), minlength=256)).tolist()
+    if len(levels) < FEWEST_LEVELS:
+        raise Refusal(
+            f"{what}: {len(places)} {_WHAT[setting]} looked at hold {len(levels)} grey levels"
+            f" only ({', '.join(map(str, levels))}), so they are segmented; translation reads the"
+            " greys of a microscope: extract from the image before its segmentation"
+        )
 
 
-def scale_of(ct: Store, *, tile_px: int, sem_um: float | None, sem: object) -> int:
+def scale_of(ct: Store, tiles: Mapping[str, Any], *, sem: object) -> int:
     """SEM pixels per CT pixel of two sides that show fields of one width.
 
     Args:
         ct: Store of patches.
-        tile_px: Side of the SEM tiles.
-        sem_um: SEM pixel in micrometres, or None if not stated.
+        tiles: Of the SEM tiles tile_px, and pixel_um in micrometres, or None if not stated.
         sem: What the tiles come from, as the user named it.
 
     Returns:
@@ -56,6 +88,7 @@ def scale_of(ct: Store, *, tile_px: int, sem_um: float | None, sem: object) -> i
     Raises:
         Refusal: If the sides make no such scale, or the pixel sizes another one.
     """
+    tile_px, sem_um = tiles["tile_px"], tiles["pixel_um"]
     scale = tile_px // ct.tile_px
     if scale * ct.tile_px != tile_px or scale not in SCALES:
         fitting = ", ".join(str(ct.tile_px * each) for each in SCALES)

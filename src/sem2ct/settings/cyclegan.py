@@ -1,13 +1,14 @@
 """Settings of `sem2ct train-cyclegan` and `sem2ct translate`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sem2ct.settings.shared import ComputeSettings, CtFileSettings, Positive, TrainingSettings
 
-Span = tuple[int, int] | Literal["all"]
+Between = tuple[int, int]
+Span = Between | Literal["all"]
 
 
 class TrainCycleganSettings(TrainingSettings):
@@ -25,6 +26,13 @@ class TrainCycleganSettings(TrainingSettings):
     """Truncation of the live tiles."""
     symmetries: Literal["none", "mirror", "dihedral"]
     """Symmetries of the rock that training may use."""
+    styles: Annotated[int, Field(ge=1, le=256)]
+    """Styles that the translator can be asked for (robust): those that the store of SEM tiles
+    tells apart, else clusters of the tiles' descriptors, or of w with sem=live."""
+    sem_styles: (
+        Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | Literal["all"]
+    )
+    """Styles whose tiles train, from 0 (the most common): one model for each, as in the paper."""
     network: Literal["paper", "robust"]
     """paper: the published networks and objective; robust: tile-invariant, grey-true."""
     width: Positive
@@ -45,6 +53,24 @@ class TrainCycleganSettings(TrainingSettings):
     """Earlier fakes kept to show to the discriminators."""
     guard_images: Annotated[int, Field(ge=0)]
     """Images after which an inverted contrast stops the training."""
+    checkpoint_activations: bool
+    """Compute activations again on the way back instead of keeping them: less memory, slower, the
+    same to the last bit."""
+
+    @model_validator(mode="after")
+    def _styles_fit(self) -> Self:
+        if self.network == "paper" and self.styles > 1:
+            raise ValueError(
+                f"styles={self.styles}, but network=paper paints in one style: train one model for"
+                " each (styles=1 sem_styles=[0], then sem_styles=[1] under another run=), or"
+                " set network=robust"
+            )
+        if self.sem == "live" and self.sem_styles != "all":
+            raise ValueError(
+                f"sem_styles={list(self.sem_styles)}, but live tiles are drawn in all styles; make"
+                " a store with 'sem2ct synthesize styles=K' and name it sem="
+            )
+        return self
 
 
 class TranslateSettings(CtFileSettings, ComputeSettings):
@@ -63,10 +89,90 @@ class TranslateSettings(CtFileSettings, ComputeSettings):
     core_px: Positive
     """Side of a tile's kept part, in CT pixels."""
     halo_px: Literal["network"] | Annotated[int, Field(ge=0)]
-    """Context around the core; network: as far as the network can see."""
+    """Context around the core; network: as far as the network can see.  The paper's tiles overlap
+    by 8: halo_px=4."""
+    axes: Literal["xy", "xz", "yz", "average"]
+    """Planes that the network is shown; average: the mean of all three.  A check of z."""
+    norm_over: Literal["tile", "slice"]
+    """What instance norm (network=paper) is taken over; slice has no seams, at 6 times the work."""
+    exact: bool
+    """On a CPU: tiles agree in every bit, whatever core_px is; it takes 2 to 3 times as long."""
     ome_zarr_version: Literal["0.4", "0.5"]
     """0.5 is sharded; Fiji and ilastik read only 0.4."""
     chunk_px: Positive
     """Side of a chunk of the output."""
+    style: Annotated[int, Field(ge=0)]
+    """Style to paint in, from 0 (the most common one), if the translator was trained on several."""
     realisations: Positive
     """Volumes that differ where the CT leaves it open; with several, their mean and deviation."""
+    labels: Literal["only"] | bool
+    """Also write the pores, one bit per voxel (1 is pore); only: instead of the grey levels."""
+    statistics_only: bool
+    """Write statistics.json (porosity, S2, chords along x, y and z) and no voxel."""
+    threshold: Literal["none"] | Annotated[int, Field(ge=1, le=254)] | Path
+    """Grey level under which a voxel is pore, an evaluate run that has found one, or none; with one
+    statistics.json is written of every volume."""
+    reach_px: Positive
+    """Longest lag of the statistics."""
+    allow_partial: bool
+    """Where the disk cannot hold all, translate the first slices that fit, instead of refusing."""
+    export: Literal["none", "vti", "nrrd", "raw", "tiff"]
+    """Also write the volume, or a box of it, for ParaView (vti), 3D Slicer (nrrd), solvers (raw,
+    with JSON beside it) or Fiji (tiff: OME-TIFF)."""
+    export_range: tuple[Between, Between, Between] | Literal["all"]
+    """Box to export: [first, last) along z, y and x in voxels of the translated volume, or all."""
+
+    @property
+    def asks_more(self) -> bool:
+        """Whether a run that is finished still has something to do."""
+        return self.export != "none"
+
+    @model_validator(mode="after")
+    def _can_be_done_together(self) -> Self:
+        pores = "labels" if self.labels else "statistics_only" if self.statistics_only else ""
+        if pores and self.threshold == "none":
+            raise ValueError(
+                f"{pores}={str(getattr(self, pores)).lower()} must know which voxels are pore; set"
+                " threshold= to a grey level from 1 to 254, or to the folder of an evaluate run"
+            )
+        if self.exact and self.precision != "float32":
+            raise ValueError(
+                f"exact=true computes in float32, but precision={self.precision}; set"
+                " precision=float32"
+            )
+        if self.axes != "xy" and not self.refine_z:
+            raise ValueError(
+                f"axes={self.axes} makes cubes: planes through z show scale rows per slice; set"
+                " refine_z=true"
+            )
+        if self.axes != "xy" and self.norm_over == "slice":
+            raise ValueError(
+                f"axes={self.axes} reads only a part of each plane, so norm_over=slice has no slice"
+                " to look at; set norm_over=tile, or axes=xy"
+            )
+        self._refuse_voxels_of_statistics()
+        return self
+
+    def _refuse_voxels_of_statistics(self) -> None:
+        if self.labels == "only" and self.export != "none":
+            raise ValueError(
+                f"labels=only writes no grey level, so export={self.export} has none to take; set"
+                " labels=true, or export=none"
+            )
+        if not self.statistics_only:
+            return
+        if self.labels:
+            raise ValueError(
+                f"statistics_only=true writes no voxel, but labels={str(self.labels).lower()} asks"
+                " for some; set one of them to false"
+            )
+        if self.export != "none":
+            raise ValueError(
+                f"statistics_only=true writes no voxel, so export={self.export} has none to take;"
+                " set export=none"
+            )
+        if self.devices > 1:
+            raise ValueError(
+                f"statistics_only=true counts slice after slice in one process; set devices=1"
+                f" (it is {self.devices})"
+            )
