@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
-from sem2ct import cli, config
+from sem2ct import composition, config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = sorted(CONFIGS.glob("experiment/*/*.yaml"))
@@ -14,9 +13,7 @@ RECIPES = sorted(CONFIGS.glob("experiment/*/*.yaml"))
 def composed(path: Path, *overrides: str):
     stage = path.parent.name
     asked = [f"experiment={stage}/{path.stem}", *overrides]
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
-        values = compose(config_name=stage, overrides=asked)
-    return config.build(stage, cli._plain_settings(stage, values))
+    return config.build(stage, composition.settings_of(stage, asked))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -211,6 +211,7 @@ def open_sets(sets, **changes):
         "reference": "real",
         "pixel_um": "metadata",
         "resample": False,
+        "split_by": "none",
         "tile_px": 12,
         "most_tiles": 1000,
         "seed": 0,

@@ -35,15 +35,45 @@ def test_blur_and_enlargement_raise_the_slope():
     assert looks.grey_slope(zoom(image, 1.1, order=3)) > sharp + 0.02
 
 
+def test_a_seam_is_the_line_across_which_greys_differ_most():
+    image = np.array([[0, 2, 3, 9, 8], [0, 0, 3, 8, 9], [4, 5, 5, 7, 9]], np.uint8)
+    # Columns: 3 / 3, 4 / 3, 13 / 3, 4 / 3; rows: (0 + 2 + 0 + 1 + 1) / 5, (4 + 5 + 2 + 1 + 0) / 5.
+    assert looks.seam(image) == pytest.approx(np.log2(13 / 4))
+    assert looks.seam(image.T.copy()) == pytest.approx(np.log2(13 / 4))
+    assert np.isnan(looks.seam(np.full((9, 9), 3, np.uint8)))
+
+
+def test_pieces_put_together_have_seams_and_noise_has_none():
+    image = texture(128, seed=4, blur=3)
+    pieces = image.reshape(4, 32, 128)[[2, 0, 3, 1]].reshape(128, 128)
+    assert looks.seam(pieces) > looks.seam(image) + 1
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400)).astype(np.uint8)
+    assert 0 < looks.seam(noise) < 0.3
+
+
 @pytest.fixture
 def real():
     return [texture(256, seed=seed, blur=3) for seed in range(3)]
 
 
-def look(tiles, frames, most=10):
+def look(tiles, frames, *, real=(), most=10, held_out=False):
+    gallery = Gallery([reduced(image, 4) for image in real], 16, frames=np.arange(len(real)))
     return looks.look(
-        lambda k: tiles[k], np.array(frames), most=most, factor=4, workers=2, on_tile=list
+        lambda k: tiles[k],
+        np.array(frames),
+        most=most,
+        factor=4,
+        gallery=gallery,
+        held_out=held_out,
+        workers=2,
+        on_tile=list,
     )
+
+
+def found(looked, tiles, real):
+    read = {"read": lambda k: tiles[k], "read_image": lambda k: real[k]}
+    matches = looks.search(looked, factor=4, **read)
+    return matches, looks.pair(looked, matches, **read)
 
 
 def test_tiles_are_looked_at_from_the_first_to_the_last(real):
@@ -55,30 +85,47 @@ def test_tiles_are_looked_at_from_the_first_to_the_last(real):
     np.testing.assert_array_equal(looked.reduced[2], reduced(tiles[5], 4))
 
 
+def test_some_tiles_evenly_spread_are_held_against_one_another(real, monkeypatch):
+    monkeypatch.setattr(looks, "COMPARED", 3)
+    tiles = [image[:64, :64] for image in (*real, real[0])]
+    looked = look(tiles, [4, 5, 6, 7])
+    assert looked.tiles.tolist() == [0, 1, 2, 3]
+    assert looked.compared.tolist() == [0, 1, 3]
+    np.testing.assert_array_equal(looked.reduced[2], reduced(tiles[3], 4))
+    alike = looked.alike(3)
+    assert alike[[0, 2]] == pytest.approx([1, 1], abs=1e-5)  # the first is the last
+    assert alike[1] < 0.9
+    assert looked.alike(1).shape == (1,)
+
+
 def test_a_copied_tile_is_found_in_the_image_it_was_copied_from(real):
     copied = np.rot90(real[2][70:134, 101:165])
     tiles = [texture(64, seed=50, blur=3), copied]
-    looked = look(tiles, [0, 1])
-    gallery = Gallery([reduced(image, 4) for image in real], 16, frames=np.arange(3))
-    how = {"factor": 4, "workers": 2, "on_tile": list}
-    read = {"read": lambda k: tiles[k], "read_image": lambda k: real[k]}
-    matches = looks.search(looked, gallery, held_out=False, **read, **how)
+    matches, pair = found(look(tiles, [0, 1], real=real), tiles, real)
     assert looks.most_similar(matches) == 1
     assert matches[1].similarity > 0.99
     assert (matches[1].image, matches[1].y, matches[1].x) == (2, 70, 101)
     assert matches[0].similarity < 0.93
-    pair = looks.pair(looked, matches, **read)
     np.testing.assert_array_equal(pair["ours"], pair["reference"])
+
+
+def test_every_tile_is_looked_up_in_its_place(real):
+    tiles = [real[k][8:72, 16:80] for k in (2, 0, 1, 1)]
+    count = []
+    how = {"most": 9, "factor": 4, "held_out": False, "workers": 2}
+    gallery = Gallery([reduced(image, 4) for image in real], 16, frames=np.arange(3))
+    looked = looks.look(
+        lambda k: tiles[k], np.arange(4), gallery=gallery, on_tile=lambda: count.append(1), **how
+    )
+    assert [match.image for match in looked.coarse] == [2, 0, 1, 1]
+    assert {(match.y, match.x) for match in looked.coarse} == {(2, 4)}
+    assert len(count) == 4
 
 
 def test_held_out_tiles_are_not_found_in_their_own_image(real):
     tiles = [real[1][:64, :64]]
-    looked = look(tiles, [1])
-    gallery = Gallery([reduced(image, 4) for image in real], 16, frames=np.arange(3))
-    how = {"factor": 4, "workers": 1, "on_tile": list}
-    read = {"read": lambda k: tiles[k], "read_image": lambda k: real[k]}
-    (own,) = looks.search(looked, gallery, held_out=False, **read, **how)
-    (held,) = looks.search(looked, gallery, held_out=True, **read, **how)
+    ((own,), _) = found(look(tiles, [1], real=real), tiles, real)
+    ((held,), _) = found(look(tiles, [1], real=real, held_out=True), tiles, real)
     assert own.image == 1
     assert own.similarity == pytest.approx(1)
     assert held.image != 1
@@ -87,10 +134,4 @@ def test_held_out_tiles_are_not_found_in_their_own_image(real):
 
 def test_tiles_without_contrast_have_no_pair(real):
     tiles = [np.full((64, 64), 9, np.uint8)]
-    looked = look(tiles, [0])
-    gallery = Gallery([reduced(image, 4) for image in real], 16, frames=np.arange(3))
-    read = {"read": lambda k: tiles[k], "read_image": lambda k: real[k]}
-    matches = looks.search(
-        looked, gallery, held_out=False, factor=4, workers=1, on_tile=list, **read
-    )
-    assert looks.pair(looked, matches, **read) == {}
+    assert found(look(tiles, [0], real=real), tiles, real)[1] == {}

@@ -1,4 +1,6 @@
 import functools
+import subprocess
+import sys
 import threading
 import time
 
@@ -278,3 +280,10 @@ def test_a_damaged_chunk_is_measured_again(journal):
     for name, values in found.items():
         np.testing.assert_array_equal(values, expected[name], err_msg=name)
     assert not list(journal.folder.rglob("*.tmp"))
+
+
+def test_the_processes_that_measure_do_without_torch():
+    """It would cost each of them 190 MB and seconds of starting."""
+    asked = "import sys, sem2ct.metrics.measure; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

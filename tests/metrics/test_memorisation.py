@@ -112,15 +112,16 @@ def test_flat_tiles_and_flat_places_resemble_nothing(gallery):
     assert empty.best(reduced(medium(256, seed=5), 8)).similarity == 0
 
 
-def test_many_tiles_are_looked_up_in_order(images, gallery):
-    tiles = np.stack([reduced(image[:256, :256], 8) for image in images[::-1]])
-    count = []
-    matches = memorisation.look_up(
-        tiles, gallery, without=np.array([-1, 8, -1]), workers=2, on_tile=lambda: count.append(1)
-    )
-    assert [match.image for match in matches][::2] == [2, 0]
-    assert matches[1].image != 1
-    assert len(count) == 3
+@pytest.mark.parametrize("place", [(0, 0), (39, 24), (40, 25), (41, 60), (83, 100)])
+def test_large_images_are_looked_up_in_pieces_that_leave_no_place_out(monkeypatch, place):
+    image = reduced(medium(1000, seed=6), 8)[:100, :117]
+    template = image[place[0] : place[0] + 17, place[1] : place[1] + 17]
+    whole = Gallery([image], 17, frames=np.zeros(1, int)).best(template)
+    monkeypatch.setattr(memorisation, "PIECE", 57)
+    assert len(memorisation._pieces(117, 17)) == 3
+    found = Gallery([image], 17, frames=np.zeros(1, int)).best(template)
+    assert (found.y, found.x) == (whole.y, whole.x) == place
+    assert found.similarity == pytest.approx(whole.similarity, abs=1e-5)
 
 
 def test_a_generator_that_repeats_itself_resembles_itself():

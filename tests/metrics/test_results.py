@@ -5,7 +5,7 @@ import pytest
 
 from sem2ct.metrics import definitions, looks, measure, results, verdicts
 from sem2ct.metrics.comparisons import Measured, Search
-from sem2ct.metrics.memorisation import Match
+from sem2ct.metrics.memorisation import Gallery, Match
 
 LEVEL = 110
 
@@ -22,8 +22,9 @@ def textures(count: int, *, seed: int, level: float = 0.0, looked: bool = False)
     frames = np.arange(count) // 2
     if not looked:
         return Measured(numbers, frames, True, facts)
+    nothing = Gallery([], 20, frames=np.zeros(0, int))
     how = {"most": 20, "factor": 2, "workers": 1, "on_tile": list}
-    seen = looks.look(lambda index: grey[index], frames, **how)
+    seen = looks.look(lambda k: grey[k], frames, gallery=nothing, held_out=False, **how)
     return Measured(numbers, frames, True, facts, looked=seen)
 
 

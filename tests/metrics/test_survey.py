@@ -63,19 +63,45 @@ def test_a_small_set_is_read_by_threads(real, tmp_path):
     assert not (tmp_path / "kept").exists()
 
 
-def test_the_nearest_real_tile_has_the_pores_of_the_middle_slice(real):
-    def set_of(phi, surface, **changes):
-        scalars = {"porosity": np.array(phi), "specific_surface": np.array(surface)}
-        return SimpleNamespace(numbers=SimpleNamespace(scalars=scalars), **changes)
-
-    volume = SimpleNamespace(volume=SimpleNamespace(shape=(5, 9, 9)))
-    sets = {"real": real, "translated": SimpleNamespace(volume=volume, frames=np.array([0, 2, 4]))}
-    phis = np.linspace(0, 1, len(real))
-    measured = {
-        "real": set_of(phis, np.zeros(len(real))),
-        "translated": set_of([0.9, phis[4] + 0.01, 0.1], [0.0, 0.0, 0.0]),
-    }
-    found, shown = survey.nearest_tiles(sets, measured, "real")
-    assert found["translated"]["nearest"]["tile"] == 4
-    assert found["translated"]["nearest"]["distance"] == pytest.approx(0.01 / phis.std())
+def test_the_nearest_real_tile_is_like_the_middle_of_the_translation_in_all_descriptors(real):
+    volume, how = SimpleNamespace(), {"reference": "real", "level": 80, "tile_px": 16}
+    numbers = [measure.tile(real.read(k), threshold=80, reach_px=5) for k in range(len(real))]
+    described = np.stack([one.descriptors for one in numbers])
+    zoom = np.full((37, 36), 255, np.uint8)
+    zoom[10:26, 10:26] = real.read(4)
+    zoom[12, 13] ^= 1  # nearly the same tile
+    sets = {"real": real, "translated": SimpleNamespace(volume=volume), "png": real}
+    measured = {"real": SimpleNamespace(numbers=SimpleNamespace(descriptors=described))}
+    images = {"slice/translated/zoom": zoom}
+    found, shown = survey.nearest_tiles(sets, measured, images, reach_px=5, **how)
+    assert list(found) == ["translated"]
+    nearest = found["translated"]["nearest"]
+    assert nearest["tile"] == 4
+    assert nearest["rank_distance"] < 0.1
     np.testing.assert_array_equal(shown["slice/translated/nearest"], real.read(4))
+    small = {"slice/translated/zoom": zoom[:15]}
+    assert survey.nearest_tiles(sets, measured, small, reach_px=5, **how) == ({}, {})
+
+
+def test_the_likeness_is_that_of_ranks():
+    """Of two real tiles the middle is nearer to the one that few descriptors tell apart."""
+    rng = np.random.default_rng(2)
+    tiles = [rng.integers(0, 256, (16, 16)).astype(np.uint8) for _ in range(9)]
+    described = np.stack([measure.tile(one, threshold=80, reach_px=5).descriptors for one in tiles])
+    real = SimpleNamespace(read=lambda k: tiles[k], volume=None)
+    zoom = rng.integers(0, 256, (16, 16)).astype(np.uint8)
+    ours = measure.tile(zoom, threshold=80, reach_px=5).descriptors
+    apart = []
+    for k in range(9):
+        shares = [
+            (np.mean(c < x) + np.mean(c <= x)) / 2 for c, x in zip(described.T, ours, strict=True)
+        ]
+        own = [(np.mean(c < c[k]) + np.mean(c <= c[k])) / 2 for c in described.T]
+        apart.append(np.sqrt(np.mean((np.array(shares) - own) ** 2)))
+    sets = {"real": real, "translated": SimpleNamespace(volume=SimpleNamespace())}
+    measured = {"real": SimpleNamespace(numbers=SimpleNamespace(descriptors=described))}
+    how = {"reference": "real", "level": 80, "tile_px": 16, "reach_px": 5}
+    found, _ = survey.nearest_tiles(sets, measured, {"slice/translated/zoom": zoom}, **how)
+    nearest = found["translated"]["nearest"]
+    assert nearest["tile"] == int(np.argmin(apart))
+    assert nearest["rank_distance"] == pytest.approx(min(apart))

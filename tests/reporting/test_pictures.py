@@ -68,6 +68,22 @@ def test_without_a_truth_the_real_tile_of_nearest_porosity_stands_beside(evaluat
     assert not figure.axes[2].images
 
 
+def test_the_real_tile_that_was_found_most_like_stands_beside_and_its_likeness_is_said(evaluated):
+    arrays = record.read_arrays(evaluated, record.PICTURES)
+    arrays = {key: image for key, image in arrays.items() if not key.endswith("/truth")}
+    arrays["slice/translated/nearest"] = np.full((32, 32), 77, np.uint8)
+    record.write_arrays(evaluated, record.PICTURES, arrays)
+    metrics = record.read_metrics(evaluated)
+    metrics["slices"]["translated"]["nearest"] = {"tile": 5, "rank_distance": 0.123}
+    record.write_metrics(evaluated, metrics)
+    figure = Figure(layout="constrained")
+    run = evaluation.read(evaluated)
+    pictures.beside(figure, run, "translated")
+    image, _ = shown(figure.axes[8])
+    np.testing.assert_array_equal(image, 77)
+    assert "ranks differ by 12% on average" in pictures.likeness(run, "translated")
+
+
 def test_the_most_similar_pair_is_named_with_its_likeness(evaluated):
     figure = Figure(layout="constrained")
     rows = pictures.pairs(figure, evaluation.read(evaluated))

@@ -20,6 +20,7 @@ from sem2ct.runtime.run_folder import RunFolder
 from sem2ct.stages import evaluate
 
 SIDE, SCALE = 32, 4
+OFF = ("split_by", "features", "against", "earlier", "ct", "truth", "note")
 
 
 @pytest.fixture(autouse=True)
@@ -38,20 +39,17 @@ def texture(shape, *, seed, level=0.0):
     return np.clip(128 + 60 * (noise / noise.std() + level), 0, 255).astype(np.uint8)
 
 
-def write_store(folder, *, tiles, seed, pixel_um=0.5, images=4):
-    writer = StoreWriter(
-        folder,
-        tile_px=SIDE,
-        domain="sem",
-        pixel_um=pixel_um,
-        window=None,
-        shard_patches=tiles,
-        sources=[{"path": f"{i}.tif"} for i in range(images)],
-        facts={},
-    )
-    patches = np.stack([texture((SIDE, SIDE), seed=seed + i) for i in range(tiles)])
-    writer.write_shard(0, patches, {"source": np.arange(tiles) % images})
+def stored(folder, patches, places, *, pixel_um=0.5, images=4, facts=()):
+    how = {"domain": "sem", "window": None, "shard_patches": len(patches), "pixel_um": pixel_um}
+    sources = [{"path": f"{i}.tif"} for i in range(images)]
+    writer = StoreWriter(folder, tile_px=SIDE, sources=sources, facts=dict(facts), **how)
+    writer.write_shard(0, patches, places)
     writer.finish()
+
+
+def write_store(folder, *, tiles, seed, images=4, **how):
+    patches = np.stack([texture((SIDE, SIDE), seed=seed + i) for i in range(tiles)])
+    stored(folder, patches, {"source": np.arange(tiles) % images}, images=images, **how)
 
 
 def write_translation(folder):
@@ -94,16 +92,11 @@ def settings(tmp_path, sets, **changes):
         "looked_tiles": 6,
         "masks": {},
         "resample": False,
-        "features": "none",
-        "against": "none",
-        "earlier": "none",
-        "ct": "none",
-        "truth": "none",
-        "note": "none",
+        "devices": 1,
         "figures_tiles": 3,
         "processes": 2,
     }
-    return config.build("evaluate", values | changes)
+    return config.build("evaluate", dict.fromkeys(OFF, "none") | values | changes)
 
 
 def evaluated(tmp_path, asked):
@@ -252,6 +245,49 @@ def test_what_the_schema_promises_is_there(tmp_path, undrawn):
     with np.load(folder.path / "pictures.npz") as pictures:
         pair = [pictures[f"memorisation/other/{part}"] for part in ("ours", "reference")]
     assert [image.shape for image in pair] == [(SIDE, SIDE)] * 2
+
+
+def write_grid(folder, *, styles=5, noises=4, mode="fixed_style"):
+    """Tiles whose greys hang on their style alone."""
+    tiles = [texture((SIDE, SIDE), seed=9, level=0.4 * k - 1) for k in range(styles)]
+    style, noise = np.divmod(np.arange(styles * noises), noises)
+    places = {"style": style, "noise": noise}
+    stored(folder, np.repeat(tiles, noises, axis=0), places, facts={"grid": mode})
+
+
+def test_a_grid_of_tiles_says_what_its_styles_decide(tmp_path, undrawn):
+    write_store(tmp_path / "real", tiles=8, seed=0)
+    write_grid(tmp_path / "grid")
+    asked = settings(tmp_path, {"real": tmp_path / "real", "grid": tmp_path / "grid"})
+    folder, metrics = evaluated(tmp_path, asked)
+    grid = metrics["sets"]["grid"]["grid"]
+    assert (grid["mode"], grid["outer"], grid["inner"]) == ("fixed_style", 5, 4)
+    assert grid["quantities"]["porosity"]["share_style"] == 1
+    assert grid["quantities"]["porosity"]["sd_within_style"] == 0
+    with np.load(folder.path / "curves.npz") as arrays:
+        cells = arrays["grid/grid/porosity"]
+    assert cells.shape == (5, 4)
+    level = metrics["threshold"]["level"]
+    tiles = [texture((SIDE, SIDE), seed=9, level=0.4 * k - 1) for k in range(5)]
+    np.testing.assert_allclose(cells[:, 2], [(tile < level).mean() for tile in tiles])
+    assert "grid" not in metrics["sets"]["real"]
+    few = settings(tmp_path, asked.sets, most_tiles=10, run="few")
+    with pytest.raises(Refusal, match=r"a grid of \d x \d tiles.*set most_tiles to"):
+        evaluate.run(few, RunFolder.open(tmp_path / "few", few.model_dump(), inputs=[]))
+
+
+def test_styles_are_told_apart_when_asked(tmp_path, undrawn):
+    write_store(tmp_path / "real", tiles=8, seed=0)
+    write_grid(tmp_path / "styles", mode="none", styles=3)
+    sets = {"real": tmp_path / "real", "made": tmp_path / "styles"}
+    asked = settings(tmp_path, sets, split_by="style")
+    _, metrics = evaluated(tmp_path, asked)
+    parts = [f"made style {k}" for k in range(3)]
+    assert list(metrics["sets"]) == ["real", *parts]
+    phis = [metrics["sets"][part]["scalars"]["porosity"]["mean"] for part in parts]
+    assert phis == sorted(phis, reverse=True)
+    assert {row["set"] for row in metrics["verdicts"]} == set(parts)
+    refusing(settings(tmp_path, sets, split_by="colour"), "split_by=colour.*labels there are")
 
 
 def test_copied_tiles_are_counted_and_shown(tmp_path, undrawn):

@@ -13,8 +13,9 @@ from sem2ct.runtime import checkpoint, distributed
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.run_folder import RunFolder
 from sem2ct.stages import synthesize
-from sem2ct.stylegan import sample
+from sem2ct.stylegan import grids, sample
 from sem2ct.stylegan.generator import Generator
+from sem2ct.stylegan.styles import LatentStyles
 
 WINDOW = {"low": 12.0, "high": 240.0}
 
@@ -52,8 +53,10 @@ def settings(stylegan, tmp_path):
             "n": 11,
             "rows": 2,
             "psi": 0.9,
+            "styles": 1,
             "batch_per_device": 3,
             "shard_patches": 4,
+            "encoding": "npy",
         }
         return build("synthesize", given | options)
 
@@ -64,6 +67,16 @@ def run(settings, path):
     folder = RunFolder.open(path, settings.model_dump())
     synthesize.run(settings, folder)
     return folder
+
+
+def test_a_store_of_tiff_files_holds_the_same_tiles(settings, tmp_path):
+    for encoding in ("npy", "tiff"):
+        run(settings(encoding=encoding), tmp_path / encoding)
+    plain, packed = (Store(tmp_path / encoding / "sem") for encoding in ("npy", "tiff"))
+    assert {file.suffix for file in packed.folder.iterdir()} == {".tif", ".json"}
+    assert np.array_equal(packed.tiles[:], plain.tiles[:])
+    assert np.array_equal(packed.places()["seed"], np.arange(11))
+    packed.verify()
 
 
 def test_the_store_holds_the_tiles_by_number(settings, stylegan, tmp_path):
@@ -118,14 +131,56 @@ def test_a_stopped_run_makes_the_missing_shards_only(settings, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("mode", ["fixed_style", "fixed_noise", "interpolate"])
-def test_a_grid_is_one_picture(settings, tmp_path, mode):
+def test_a_grid_is_a_store_that_tells_rows_and_columns_and_a_picture(
+    settings, stylegan, tmp_path, mode
+):
     folder = run(settings(mode=mode, n=5), tmp_path / "run")
     picture = imagecodecs.png_decode(
         (folder.path / "previews" / f"{mode}_000000640.png").read_bytes()
     )
     assert picture.shape == (2 * 10 - 2, 5 * 10 - 2)
     assert folder.finished
-    assert not (folder.path / "sem").exists()
+    store = Store(folder.path / "sem")
+    assert np.array_equal(picture[10:18, 20:28], store.tiles[7])
+    generator = sample.load(checkpoint.find(stylegan, setting="stylegan"))
+    expected = getattr(sample, mode)(generator, seed=3, rows=2, n=5, psi=0.9)(1)
+    assert np.abs(store.tiles[5:].astype(int) - expected.astype(int)).max() <= 1
+    names = {
+        "fixed_style": ("style", "noise"),
+        "fixed_noise": ("noise", "style"),
+        "interpolate": ("path", "step"),
+    }
+    assert store.manifest["facts"]["grid"] == mode
+    places = store.places()
+    assert [places[name].tolist() for name in names[mode]] == [[0] * 5 + [1] * 5, [*range(5)] * 2]
+
+
+def test_a_stopped_grid_makes_the_missing_rows_only(settings, tmp_path, monkeypatch):
+    asked = settings(mode="fixed_style", n=3, rows=4)
+    folder = run(asked, tmp_path / "run")
+    expected = (folder.path / "sem" / "manifest.json").read_bytes()
+    for name in ("sem/shard_00002.npy", "sem/manifest.json", "done.json"):
+        (folder.path / name).unlink()
+    drawn = []
+    original = grids.DRAWN["fixed_style"]
+
+    def watched(*given, **options):
+        draw = original(*given, **options)
+        return lambda k: (drawn.append(k), draw(k))[1]
+
+    monkeypatch.setitem(grids.DRAWN, "fixed_style", watched)
+    synthesize.run(asked, folder)
+    assert drawn == [2]
+    assert (folder.path / "sem" / "manifest.json").read_bytes() == expected
+
+
+def test_the_picture_of_a_large_grid_is_its_upper_left_corner(settings, tmp_path):
+    folder = run(settings(mode="fixed_noise", n=9, rows=7), tmp_path / "run")
+    picture = imagecodecs.png_decode(
+        (folder.path / "previews" / "fixed_noise_000000640.png").read_bytes()
+    )
+    assert picture.shape == (6 * 10 - 2, 8 * 10 - 2)
+    assert np.array_equal(picture[50:58, 70:78], Store(folder.path / "sem").tiles[5 * 9 + 7])
 
 
 def test_an_estimate_writes_nothing(settings, tmp_path):
@@ -193,6 +248,31 @@ def test_the_log_says_which_file_draws(settings, stylegan, tmp_path, caplog):
     assert "000000640.pt, 640 images seen" in caplog.text
     assert "11 tiles" in caplog.text
     assert "limited by" in caplog.text
+
+
+def test_each_tile_says_its_style_whatever_the_shards_and_after_a_restart(
+    settings, stylegan, tmp_path
+):
+    folder = run(settings(styles=3), tmp_path / "run")
+    store = Store(folder.path / "sem")
+    generator = sample.load(checkpoint.find(stylegan, setting="stylegan"))
+    expected = LatentStyles(generator, count=3).of(3, range(11)).tolist()
+    assert len(set(expected)) > 1
+    assert store.places()["style"].tolist() == expected
+    assert store.manifest["facts"]["style"] == {"of": "w", "count": 3}
+    before = (folder.path / "sem" / "shard_00001.json").read_bytes()
+    for name in ("sem/shard_00001.json", "sem/manifest.json", "done.json"):
+        (folder.path / name).unlink()
+    synthesize.run(settings(styles=3), folder)
+    assert (folder.path / "sem" / "shard_00001.json").read_bytes() == before
+    other = run(settings(styles=3, shard_patches=7, batch_per_device=2), tmp_path / "other")
+    assert Store(other.path / "sem").places()["style"].tolist() == expected
+
+
+def test_a_store_of_one_style_says_nothing_of_it(settings, tmp_path):
+    store = Store(run(settings(), tmp_path / "run").path / "sem")
+    assert list(store.places()) == ["seed"]
+    assert "style" not in store.manifest["facts"]
 
 
 def shards(run_path):

@@ -1,13 +1,11 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from scipy import ndimage
 
-from sem2ct import cli, config
+from sem2ct import composition, config
 from sem2ct.data.frames import write_frame, write_manifest
 from sem2ct.data.intensity import Window
 from sem2ct.data.store import StoreWriter
@@ -16,7 +14,6 @@ from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.run_folder import RunFolder
 from sem2ct.stages import train_stylegan
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = ("size=tiny", "machine=cpu", "path_length_weight=0", "augment=none", "channel_max=8")
 SHORT = ("total_images=16", "checkpoint_images=8", "values_images=4", "preview_images=16")
 
@@ -52,9 +49,7 @@ def root(tmp_path):
 
 def settings_of(root, *overrides):
     given = [*TINY, *SHORT, f"run_root={root}", "run=small", *overrides]
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
-        values = compose(config_name="train_stylegan", overrides=given)
-    return config.build("train_stylegan", cli._plain_settings("train_stylegan", values))
+    return config.build("train_stylegan", composition.settings_of("train_stylegan", given))
 
 
 def train(settings, name="small"):

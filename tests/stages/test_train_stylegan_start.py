@@ -1,21 +1,17 @@
 """Where train-stylegan begins: a recipe, or the weights of another training."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from pydantic import ValidationError
 
-from sem2ct import cli, config
+from sem2ct import composition, config
 from sem2ct.data.store import StoreWriter
 from sem2ct.runtime import checkpoint
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.run_folder import RunFolder
 from sem2ct.stages import train_stylegan
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SHAPE = ("z_dim=5", "w_dim=6", "channel_base=64", "channel_max=8")
 SHORT = ("total_images=8", "checkpoint_images=4", "values_images=4", "preview_images=8")
 
@@ -42,9 +38,7 @@ def root(tmp_path):
 def settings_of(root, *overrides):
     given = ["size=tiny", "machine=cpu", *SHAPE, *SHORT, "augment=none", "evaluate_every=never"]
     given += [f"run_root={root}", f"sem={root / 'sem'}", *overrides]
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
-        values = compose(config_name="train_stylegan", overrides=given)
-    return config.build("train_stylegan", cli._plain_settings("train_stylegan", values))
+    return config.build("train_stylegan", composition.settings_of("train_stylegan", given))
 
 
 def train(settings, name):

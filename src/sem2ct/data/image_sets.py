@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.transform import resize_local_mean
 
-from sem2ct.data import scans, set_sources
+from sem2ct.data import scans, set_parts, set_sources
 from sem2ct.data.set_sources import ImageSet
 from sem2ct.data.translated import FIELD, JOURNAL, VOLUME, Beside
 from sem2ct.runtime.checkpoint import digest
@@ -63,6 +63,7 @@ def open_sets(
     reference: str,
     pixel_um: float | str,
     resample: bool,
+    split_by: str,
     tile_px: int,
     most_tiles: int,
     seed: int,
@@ -75,6 +76,7 @@ def open_sets(
         reference: Name of the set that the others are compared with.
         pixel_um: A number, "metadata" or "unstated".
         resample: Whether finer sets are averaged to the coarsest pixel.
+        split_by: Label by which sets other than the reference are told apart, or none.
         tile_px: Side of the tiles.
         most_tiles: Most tiles per set.
         seed: Decides which tiles are taken.
@@ -93,6 +95,8 @@ def open_sets(
             name: averaged(one, common, tile_px=tile_px, **how) for name, one in opened.items()
         }
         pixel_um = common
+    if split_by != "none":
+        opened = set_parts.split(opened, split_by, reference=reference)
     for one in opened.values():
         refuse_single_tile(one)
     opened = {

@@ -5,8 +5,8 @@ they were cut from, as far as those can be had.
 """
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,15 @@ from sem2ct.runtime.refusal import Refusal
 
 Kind = Literal["store", "images", "translation"]
 Origin = Literal["images", "frames", "reassembled", "tiles"]
+GRID = "grid"
+"""Fact in a store's manifest: its tiles lie in rows and columns of one of these kinds."""
+GRIDS = {
+    "fixed_style": ("style", "noise"),
+    "fixed_noise": ("noise", "style"),
+    "interpolate": ("path", "step"),
+}
+"""Kinds of grid, and the columns of a store's places that number its rows and its columns."""
+_PLACES = ("source", "z", "y", "x", "seed")
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,12 @@ class ImageSet:
     """Whether `frames` tells images apart (tiles of one frame are not independent)."""
     windowed: bool = True
     """Whether the greys went through a stored grey window."""
+    labels: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    """By name, (n,) what else a store tells of each tile: style, noise, path, step."""
+    grid: str = "none"
+    """fixed_style, fixed_noise or interpolate, where a store's tiles lie in rows and columns."""
+    part: bool = False
+    """Whether it is a part of what lies at `where`."""
     from_um: float | None = None
     """Side of a pixel before it was averaged to a coarser one, if it was."""
     pores: Callable[[int], NDArray[np.uint8]] | None = None
@@ -149,6 +164,8 @@ def from_store(
         pixel_um=store.pixel_um,
         whole=_of_store(store, places),
         frames_known=known,
+        labels={name: column[patches] for name, column in places.items() if name not in _PLACES},
+        grid=store.manifest["facts"].get(GRID, "none"),
     )
 
 

@@ -96,11 +96,16 @@ class Chunks:
         """Curves of all tiles: an array, or with a folder a read-only map of a file."""
         if self._folder is None:
             return self.joined(name)
+        from sem2ct.runtime import distributed  # late, as in _fill_share
+
         file = self._folder / f"{name}.npy"
+        distributed.once(lambda: self._end_to_end(name, file))
+        return np.load(file, mmap_mode="r")
+
+    def _end_to_end(self, name: str, file: Path) -> None:
         if not file.is_file():
             with writing(file) as unfinished, unfinished.open("wb") as out:
                 self._write_curves(name, out)
-        return np.load(file, mmap_mode="r")
 
     def _write_curves(self, name: str, out: BinaryIO) -> None:
         for span in self.spans():
@@ -149,7 +154,7 @@ def fill(
     gather: Callable[[Sequence[Any], range], Arrays],
     on_tile: Callable[[], object],
 ) -> None:
-    """Measures what no earlier run has, chunk after chunk.
+    """Measures what no earlier run has, chunk after chunk; each rank its share of them.
 
     Args:
         chunks: Filled on return.
@@ -157,6 +162,7 @@ def fill(
         gather: Turns the numbers of a chunk's tiles, and their indices, into arrays.
         on_tile: Called once per tile, measured or read.
     """
+    _fill_share(chunks, measure, gather)
     earlier = {span.start: chunks.earlier(span) for span in chunks.spans()}
     missing = (index for span in chunks.spans() if earlier[span.start] is None for index in span)
     rows = measure(missing)
@@ -167,3 +173,23 @@ def fill(
                 found.append(next(rows))
             on_tile()
         chunks.add(chunks.keep(span, gather(found, span)) if kept is None else kept)
+
+
+def _fill_share(
+    chunks: Chunks,
+    measure: Callable[[Iterable[int]], Iterator[Any]],
+    gather: Callable[[Sequence[Any], range], Arrays],
+) -> None:
+    """Measures this rank's chunks into the folder, and waits until all ranks have done so.
+
+    Does nothing in a run of one process.
+    """
+    from sem2ct.runtime import distributed  # torch: the processes that measure do without
+
+    if distributed.world_size() == 1:
+        return
+    spans = chunks.spans()
+    for k in distributed.mine(len(spans)):
+        if chunks.earlier(spans[k]) is None:
+            chunks.keep(spans[k], gather(list(measure(spans[k])), spans[k]))
+    distributed.barrier()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sem2ct.metrics import compare, curves, descriptors, fid, joint, kid, looks, memorisation
 from sem2ct.metrics.compare import Reference
 from sem2ct.metrics.definitions import COMPARED, in_units, unit_of
+from sem2ct.metrics.grids import Grid
 from sem2ct.metrics.looks import Looked
 from sem2ct.metrics.measure import DIRECTIONS, SetNumbers
 from sem2ct.metrics.memorisation import Match
@@ -56,6 +57,8 @@ class Measured:
     """Of each tile looked at with the real images; of a real one with the others."""
     features: NDArray[np.float32] | None = None
     """(n, d) features of a network."""
+    grid: Grid | None = None
+    """Where the tiles stand, when they are a grid of styles and noises, or of paths."""
 
     @property
     def similarity(self) -> NDArray[np.float64]:
@@ -71,6 +74,7 @@ class Measured:
         }
         if self.looked is not None:
             found["grey_slope"] = (self.looked.slopes, self.looked.frames)
+            found["seam"] = (self.looked.seams, self.looked.frames)
         return found
 
     @property
@@ -238,14 +242,10 @@ def _joint(ours: Measured, reference: Measured, facts: dict[str, Any], seed: int
 
 
 def _diversity(ours: Looked, reference: Looked) -> dict[str, Any]:
-    size = min(len(ours.tiles), len(reference.tiles))
-    alike = [
-        (of.frames[some], memorisation.resemblance(of.reduced[some], of.frames[some]))
-        for of in (ours, reference)
-        for some in [np.linspace(0, len(of.tiles) - 1, size).astype(int)]
-    ]
-    band = memorisation.band(alike[1][1], alike[1][0])
-    p95 = memorisation.spread_of(alike[0][1])["p95"]
+    size = min(len(ours.compared), len(reference.compared))
+    some = reference.compared[looks.evenly(len(reference.compared), size)]
+    band = memorisation.band(reference.alike(size), reference.frames[some])
+    p95 = memorisation.spread_of(ours.alike(size))["p95"]
     return {"p95": p95, "band": band, **compare.judged(max(p95, 0.0), band)}
 
 

@@ -73,36 +73,42 @@ def _raw_hits(pores: NDArray[np.bool_], reach_px: int, real: type) -> NDArray:
     along y is a real transform of half the work, of which reach + 1 rows are kept.
     Strips of rows, then of columns, stay in the processor's cache, and the spectrum is
     kept transposed, so that a column lies in one piece: 1.4 times as fast as whole arrays.
+    The transforms themselves transpose, because they gather and spread their numbers anyway.
     """
     height, width = pores.shape
     rows, columns = _padded((height, width), reach_px)
     frequencies = columns // 2 + 1
+    bits = pores.view(np.uint8)  # becomes a float faster than a truth value does
     strip = np.zeros((min(ROWS_AT_ONCE, height), columns), real)
     spectrum = np.empty((frequencies, rows), np.result_type(real, np.complex64))
     spectrum[:, height:] = 0
     for y in range(0, height, ROWS_AT_ONCE):
         part = strip[: min(ROWS_AT_ONCE, height - y)]
-        part[:, :width] = pores[y : y + ROWS_AT_ONCE]
-        spectrum[:, y : y + len(part)] = np.asarray(fft.rfft(part, axis=1)).T
+        part[:, :width] = bits[y : y + ROWS_AT_ONCE]
+        spectrum[:, y : y + len(part)] = np.asarray(fft.rfft(part.T, axis=0))
     half = np.empty((reach_px + 1, frequencies), spectrum.dtype)
     for k in range(0, frequencies, COLUMNS_AT_ONCE):
         along_y = spectrum[k : k + COLUMNS_AT_ONCE]
         along_y = np.asarray(fft.fft(along_y, axis=1, overwrite_x=True))
-        power = np.real(along_y) ** 2
-        power += np.imag(along_y) ** 2
-        kept = np.asarray(fft.rfft(power, axis=1))[:, : reach_px + 1]
-        half[:, k : k + COLUMNS_AT_ONCE] = kept.T
+        squares = along_y.view(real)
+        squares *= squares
+        power = squares[:, ::2] + squares[:, 1::2]
+        kept = np.asarray(fft.rfft(power.T, axis=0))[: reach_px + 1]
+        half[:, k : k + COLUMNS_AT_ONCE] = kept
     whole = np.asarray(fft.irfft(np.conjugate(half, out=half), n=columns, axis=1))
     found = np.concatenate([whole[:, -reach_px:], whole[:, : reach_px + 1]], axis=1)
     found *= real(1 / rows)
     return found
 
 
+@lru_cache(maxsize=8)
 def _pairs(shape: tuple[int, int], reach_px: int) -> NDArray[np.int64]:
     height, width = shape
     dy = np.arange(reach_px + 1)
     dx = np.abs(np.arange(-reach_px, reach_px + 1))
-    return (height - dy)[:, None] * (width - dx)[None, :]
+    pairs = (height - dy)[:, None] * (width - dx)[None, :]
+    pairs.flags.writeable = False
+    return pairs
 
 
 def pair_counts(
@@ -122,22 +128,27 @@ def pair_counts(
     Raises:
         Refusal: If the image does not support the reach.
     """
-    _refuse_long_reach(pores.shape, reach_px)
     height, width = pores.shape
+    return _hits(pores, reach_px).astype(np.int64), _pairs((height, width), reach_px)
+
+
+def _hits(pores: NDArray[np.bool_], reach_px: int) -> NDArray[np.floating]:
+    """The hits of `pair_counts`: whole numbers, still as floats."""
+    _refuse_long_reach(pores.shape, reach_px)
     hits = None
     if np.count_nonzero(pores) <= FLOAT32_COUNTS:
         hits = _rounded(_raw_hits(pores, reach_px, np.float32))
     if hits is None:
         hits = _rounded(_raw_hits(pores, reach_px, np.float64))
     assert hits is not None, "pair counts are not integers"
-    return hits, _pairs((height, width), reach_px)
+    return hits
 
 
-def _rounded(raw: NDArray) -> NDArray[np.int64] | None:
-    """The integers these are, or None where one cannot be sure."""
+def _rounded(raw: NDArray) -> NDArray | None:
+    """The whole numbers these are, or None where one cannot be sure."""
     near = np.rint(raw)
     raw -= near
-    return None if np.abs(raw, out=raw).max() > ROUNDING_DOUBT else near.astype(np.int64)
+    return None if np.abs(raw, out=raw).max() > ROUNDING_DOUBT else near
 
 
 def pair_counts_batch(pores: "Tensor", reach_px: int) -> tuple["Tensor", "Tensor"]:
@@ -169,7 +180,7 @@ def pair_counts_batch(pores: "Tensor", reach_px: int) -> tuple["Tensor", "Tensor
         whole = torch.fft.irfft(half, n=columns) / rows
         raw = torch.cat([whole[..., -reach_px:], whole[..., : reach_px + 1]], dim=-1)
         if float((raw - raw.round()).abs().max()) <= ROUNDING_DOUBT:
-            pairs = torch.from_numpy(_pairs((height, width), reach_px)).to(pores.device)
+            pairs = torch.from_numpy(_pairs((height, width), reach_px).copy()).to(pores.device)
             return raw.round().to(torch.int64), pairs
     raise AssertionError("pair counts are not integers")
 
@@ -184,8 +195,10 @@ def two_point(pores: NDArray[np.bool_], reach_px: int) -> NDArray[np.float64]:
     Returns:
         (reach + 1, 2 reach + 1): hits / pairs, entry [dy, reach + dx].
     """
-    hits, pairs = pair_counts(pores, reach_px)
-    return hits / pairs
+    height, width = pores.shape
+    share = _hits(pores, reach_px).astype(np.float64)
+    share /= _pairs((height, width), reach_px)
+    return share
 
 
 @lru_cache(maxsize=8)
@@ -208,10 +221,8 @@ def radial_lags(reach_px: int) -> NDArray[np.float64]:
     Returns:
         (reach + 1,) distances in pixels: 0, 1.207, 2.157, ...
     """
-    kept, bins, lags = _radial_bins(reach_px)
     dy, dx = np.mgrid[0 : reach_px + 1, -reach_px : reach_px + 1]
-    distance = np.hypot(dy, dx).ravel()[kept]
-    mean = np.bincount(bins, weights=distance) / lags
+    mean = radial(np.hypot(dy, dx))
     mean.flags.writeable = False
     return mean
 

@@ -26,7 +26,12 @@ LOOKED: dict[str, tuple[int, str]] = {
         0,
         "log2 of the mean squared grey difference at 2 px over that at 1 px: 0 for pixel noise, 2"
         " for a smooth image; sees blur and another pixel size",
-    )
+    ),
+    "seam": (
+        0,
+        "log2 of the largest over the median mean grey difference between neighbouring columns, or"
+        " rows: sees straight lines where pieces were put together",
+    ),
 }
 """Numbers of the tiles that were looked at: power of the length unit, and what each is."""
 DEFINITIONS = {

@@ -71,12 +71,20 @@ def mean_gradient(grey: NDArray[np.uint8]) -> float:
     Returns:
         Grey levels per pixel, the mean over the two axes.
     """
-    means = []
-    for one, other in ((grey[:, 1:], grey[:, :-1]), (grey[1:], grey[:-1])):
-        apart = np.maximum(one, other) - np.minimum(one, other)
-        # Row by row in 32 bits, then in 64: several times as fast as 64 bits throughout.
-        means.append(int(apart.sum(axis=0, dtype=np.uint32).sum(dtype=np.uint64)) / apart.size)
+    total, means = _sum(grey), []
+    for one, other, first, last in (
+        (grey[:, 1:], grey[:, :-1], grey[:, :1], grey[:, -1:]),
+        (grey[1:], grey[:-1], grey[:1], grey[-1:]),
+    ):
+        # |a - b| = 2 max(a, b) - a - b, and each pixel but those of two edges is a and b once.
+        apart = 2 * _sum(np.maximum(one, other)) - 2 * total + _sum(first) + _sum(last)
+        means.append(apart / one.size)
     return sum(means) / 2
+
+
+def _sum(grey: NDArray[np.uint8]) -> int:
+    """Sum, row by row in 32 bits, then in 64: several times as fast as 64 bits throughout."""
+    return int(grey.sum(axis=0, dtype=np.uint32).sum(dtype=np.uint64))
 
 
 def describe(

@@ -40,7 +40,7 @@ def opened(where: str | Path, *, setting: str) -> dict[str, Any]:
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     schema = content.get("schema") if isinstance(content, dict) else None
     if not isinstance(content, dict) or schema != SCHEMA:
@@ -48,12 +48,44 @@ def opened(where: str | Path, *, setting: str) -> dict[str, Any]:
             f"{setting}={where}: says '{schema}', but this version of sem2ct writes and compares"
             f" '{SCHEMA}'; run 'sem2ct evaluate' on those sets again, under another run="
         )
+    try:
+        differences(content, content, where=str(where))
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise Refusal(
+            f"{setting}={where}: its {FILE} was damaged or changed ({error}); run 'sem2ct evaluate'"
+            " on those sets again, under another run="
+        ) from error
     return content
 
 
 def opened_if_any(where: str, *, setting: str) -> dict[str, Any] | None:
     """Reads the numbers of an earlier run, unless there is "none"."""
     return None if where == "none" else opened(where, setting=setting)
+
+
+def threshold(asked: int | str | Path) -> int:
+    """A threshold that is given, or that an evaluate run has found.
+
+    Args:
+        asked: Grey level; folder of a finished evaluate run, or its metrics.json; or "none".
+
+    Returns:
+        Grey level under which a pixel is pore; 0 for none.
+
+    Raises:
+        Refusal: If there is no such run, or its pores were given as masks.
+    """
+    if isinstance(asked, int):
+        return asked
+    if str(asked) == "none":
+        return 0
+    level = opened(asked, setting="threshold").get("threshold", {}).get("level")
+    if not isinstance(level, int):
+        raise Refusal(
+            f"threshold={asked}: that run was given its pores as masks, so it has no threshold;"
+            " set a grey level from 1 to 254"
+        )
+    return int(level)
 
 
 def differences(here: dict[str, Any], there: dict[str, Any], *, where: str) -> dict[str, Any]:

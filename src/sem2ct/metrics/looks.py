@@ -1,7 +1,7 @@
 """What is seen by looking at tiles one by one: sharpness, copies, repetitions.
 
-These need the greys, not the pores, and copies need the whole real images; so they
-are asked of a sample of tiles, evenly spread.
+These need the greys, not the pores, and copies need the whole real images.  Of many tiles
+only some, evenly spread, are held against one another: their pairs grow with the square.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,8 @@ from sem2ct.metrics import memorisation
 from sem2ct.metrics.memorisation import Gallery, Match
 
 Read = Callable[[int], NDArray[np.uint8]]
+COMPARED = 1000
+"""Most tiles of a set that are held against one another."""
 
 
 def grey_slope(grey: NDArray[np.uint8]) -> float:
@@ -33,12 +35,41 @@ def grey_slope(grey: NDArray[np.uint8]) -> float:
 
     Source: the slope of the variogram, Cressie, Statistics for Spatial Data (1993), 2.4.
     """
-    image = grey.astype(np.float32)
-    one, two = (
-        float(np.mean((image[k:] - image[:-k]) ** 2) + np.mean((image[:, k:] - image[:, :-k]) ** 2))
-        for k in (1, 2)
-    )
+    one, two = (_squares(grey[k:], grey[:-k]) + _squares(grey[:, k:], grey[:, :-k]) for k in (1, 2))
     return float(np.log2(two / one)) if one > 0 and two > 0 else float("nan")
+
+
+def _squares(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Mean squared difference."""
+    apart = _apart(one, other).astype(np.float32).ravel()
+    return float(apart @ apart) / apart.size
+
+
+def _apart(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Difference, whatever its sign."""
+    return np.maximum(one, other) - np.minimum(one, other)
+
+
+def seam(grey: NDArray[np.uint8]) -> float:
+    """How far the strongest straight line of a tile stands out: tiles that were put together.
+
+    Between two neighbouring columns the greys differ by so much on average; a seam is where
+    they differ by far more than between most columns.  The same for rows.
+
+    Args:
+        grey: (H, W), both at least 3.
+
+    Returns:
+        log2 of the largest mean difference over the median one, along the direction where
+        that is larger; NaN where most neighbours are equal.
+    """
+    ratios = []
+    for axis in (0, 1):
+        one, other = (np.delete(grey, end, axis=axis) for end in (0, -1))
+        means = _apart(one, other).mean(axis=1 - axis, dtype=np.float32)
+        middle = float(np.median(means))
+        ratios.append(float(means.max()) / middle if middle > 0 else float("nan"))
+    return float(np.log2(max(ratios)))
 
 
 @dataclass(frozen=True)
@@ -51,8 +82,31 @@ class Looked:
     """(m,) the image each comes from."""
     slopes: NDArray[np.float64]
     """(m,) `grey_slope`."""
+    seams: NDArray[np.float64]
+    """(m,) `seam`."""
+    coarse: list[Match]
+    """m places among the real images, found at the reduced scale."""
+    compared: NDArray[np.int64]
+    """(k,) which of the m are kept reduced, to be held against one another; evenly spread."""
     reduced: NDArray[np.float32]
-    """(m, px, px) the tiles, reduced."""
+    """(k, px, px) these."""
+
+    def alike(self, most: int) -> NDArray[np.float64]:
+        """Similarity of tiles to one another, `memorisation.resemblance`.
+
+        Args:
+            most: Most tiles, evenly spread over those kept.
+
+        Returns:
+            (most,), belonging to the frames `self.frames[self.compared]` thinned alike.
+        """
+        some = evenly(len(self.compared), most)
+        return memorisation.resemblance(self.reduced[some], self.frames[self.compared[some]])
+
+
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """Numbers from 0 to count - 1, all or so many, evenly spread."""
+    return np.linspace(0, count - 1, min(most, count)).astype(int)
 
 
 def look(
@@ -61,71 +115,62 @@ def look(
     *,
     most: int,
     factor: int,
+    gallery: Gallery,
+    held_out: bool,
     workers: int,
     on_tile: Callable[[], object],
 ) -> Looked:
-    """Reads a sample of tiles once.
+    """Reads tiles once, and looks them up in the reduced real images.
 
     Args:
         read: Gives the tile of a number, from any thread.
         frames: (n,) the image each tile of the set comes from.
         most: Most tiles, evenly spread.
         factor: `memorisation.reduction`.
+        gallery: The real images, reduced.
+        held_out: Whether the tiles are real: each then is not compared with its own frame.
         workers: Threads.
         on_tile: Called after each tile.
 
     Returns:
         What was seen.
     """
-    chosen = np.linspace(0, len(frames) - 1, min(most, len(frames))).astype(int)
+    chosen = evenly(len(frames), most)
+    compared = evenly(len(chosen), COMPARED)
+    kept = set(compared.tolist())
 
-    def one(number: int) -> tuple[float, NDArray[np.float32]]:
-        grey = read(number)
-        return grey_slope(grey), memorisation.reduced(grey, factor)
+    def one(k: int) -> tuple[tuple[float, float], Match, NDArray[np.float32] | None]:
+        grey = read(int(chosen[k]))
+        small = memorisation.reduced(grey, factor)
+        without = int(frames[chosen[k]]) if held_out else -1
+        match = gallery.best(small, without=without)
+        return (grey_slope(grey), seam(grey)), match, small if k in kept else None
 
-    slopes, small = [], []
+    numbers, coarse, small = [], [], []
     with ThreadPoolExecutor(workers) as pool:
-        for slope, image in pool.map(one, chosen.tolist()):
-            slopes.append(slope)
-            small.append(image)
+        for both, match, image in pool.map(one, range(len(chosen))):
+            numbers.append(both)
+            coarse.append(match)
+            if image is not None:
+                small.append(image)
             on_tile()
-    return Looked(chosen, frames[chosen], np.array(slopes), np.stack(small))
+    slopes, seams = np.array(numbers).T
+    return Looked(chosen, frames[chosen], slopes, seams, coarse, compared, np.stack(small))
 
 
-def search(
-    looked: Looked,
-    gallery: Gallery,
-    *,
-    read: Read,
-    read_image: Read,
-    factor: int,
-    held_out: bool,
-    workers: int,
-    on_tile: Callable[[], object],
-) -> list[Match]:
-    """Looks tiles up in the whole real images.
+def search(looked: Looked, *, read: Read, read_image: Read, factor: int) -> list[Match]:
+    """Finds the places of promising tiles to the pixel.
 
     Args:
-        looked: The tiles.
-        gallery: The real images, reduced.
+        looked: The tiles, and where they lie on the reduced grid.
         read: Gives the tile of a number.
         read_image: Gives a whole real image.
         factor: `memorisation.reduction`.
-        held_out: Whether the tiles are real: each then is not compared with its own frame.
-        workers: Threads.
-        on_tile: Called after each tile.
 
     Returns:
         One match per tile, in pixels.
     """
-    nowhere = np.full(len(looked.tiles), -1)
-    coarse = memorisation.look_up(
-        looked.reduced,
-        gallery,
-        without=looked.frames if held_out else nowhere,
-        workers=workers,
-        on_tile=on_tile,
-    )
+    coarse = looked.coarse
     found = list(coarse)
     opened, image = -1, np.zeros((0, 0), np.uint8)
     # Image by image, so that each is read once.

@@ -191,7 +191,7 @@ def tile(
         "porosity_brighter": phi_high,
         "faces_x": float(n_x),
         "faces_y": float(n_y),
-        "specific_surface": surface.specific_surface(pores, pixel_size_um=1),
+        "specific_surface": surface.per_pixel((n_x, n_y), pores.shape),
         **_lengths(r),
     }
     shared = ("porosity", "specific_surface", "correlation_length")

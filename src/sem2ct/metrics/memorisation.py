@@ -12,8 +12,7 @@ out one at a time say it.
 Source: Lewis, Fast Normalized Cross-Correlation, Vision Interface (1995), 120-123.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +28,8 @@ LEAST_PX = 16
 """Least side of a reduced tile; fewer pixels look alike by chance."""
 COPY = 0.93
 """Similarity that a copy reaches."""
+PIECE = 512
+"""Side of the pieces that larger reduced images are looked up in: they stay in the cache."""
 PROMISING = 0.6
 """Similarity on the coarse grid from which a place is looked at pixel by pixel."""
 FLAT = 0.25
@@ -56,15 +57,17 @@ def reduced(image: NDArray[np.uint8], factor: int) -> Floats:
 
     Args:
         image: (H, W) grey.
-        factor: Side of the blocks.
+        factor: Side of the blocks, at most 257.
 
     Returns:
         (H // factor, W // factor) float32.
     """
     height, width = (side // factor for side in image.shape)
     cut = image[: height * factor, : width * factor]
-    blocks = cut.reshape(height, factor, width, factor)
-    return blocks.mean(axis=(1, 3), dtype=np.float32)
+    # Whole numbers, first down the columns: 6 times as fast as means of blocks, and exact.
+    rows = cut.reshape(height, factor, width * factor).sum(axis=1, dtype=np.uint16)
+    sums = rows.reshape(height, width, factor).sum(axis=2, dtype=np.uint32)
+    return sums.astype(np.float32) / np.float32(factor**2)
 
 
 def turned(image: NDArray, orientation: int) -> NDArray:
@@ -118,11 +121,12 @@ class Gallery:
             frames: Which frame each image is, or is a part of.
         """
         self._frames = frames
-        self._images = [_Image(image, template_px) for image in images]
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self._images)
+        self._pieces = [
+            (number, y, x, _Image(image[ys, xs], template_px))
+            for number, image in enumerate(images)
+            for y, ys in _pieces(image.shape[0], template_px)
+            for x, xs in _pieces(image.shape[1], template_px)
+        ]
 
     def best(self, template: Floats, *, without: int = -1) -> Match:
         """Finds the place that resembles a tile most.
@@ -142,7 +146,7 @@ class Gallery:
         sides = np.stack([turned(unit, k) for k in range(ORIENTATIONS)])
         spectra: dict[tuple[int, int], NDArray] = {}
         best = _NOWHERE
-        for number, image in enumerate(self._images):
+        for number, top, left, image in self._pieces:
             if self._frames[number] == without:
                 continue
             if image.fast not in spectra:
@@ -152,12 +156,20 @@ class Gallery:
             orientation, y, x = (int(k) for k in np.unravel_index(place, found.shape))
             value = float(found[orientation, y, x])
             if not value <= best.similarity:  # true against NaN, too
-                best = Match(value, number, orientation, y, x)
+                best = Match(value, number, orientation, top + y, left + x)
         return best
 
 
+def _pieces(side: int, px: int) -> list[tuple[int, slice]]:
+    """Corners and ranges of overlapping pieces in which every place lies whole exactly once."""
+    places = side - px + 1
+    count = -(-places // max(PIECE - px + 1, px))
+    edges = [places * k // count for k in range(count + 1)]
+    return [(edges[k], slice(edges[k], edges[k + 1] + px - 1)) for k in range(count)]
+
+
 class _Image:
-    """One reduced image: its spectrum and the spread of each of its places."""
+    """One reduced image, or a piece of it: its spectrum and the spread of each of its places."""
 
     def __init__(self, image: Floats, px: int) -> None:
         centred = (image - image.mean()).astype(np.float32)
@@ -178,44 +190,16 @@ class _Image:
         if self._alone:  # an image of the tile's own size: nothing to shift
             return (sides.reshape(len(sides), -1) @ self._pixels)[:, None, None] * self._inverse
         rows, columns = self._shape
-        crossed = np.asarray(fft.irfft2(spectra * self._spectrum, s=self.fast))
-        return crossed[:, :rows, :columns] * self._inverse
+        # First along y, and then along x those rows alone that are places: half of the work.
+        along_y = np.asarray(fft.ifft(spectra * self._spectrum, axis=1, overwrite_x=True))
+        crossed = np.asarray(fft.irfft(along_y[:, :rows], n=self.fast[1], axis=2))[:, :, :columns]
+        return np.multiply(crossed, self._inverse, out=crossed)
 
 
 def _window_sums(values: NDArray[np.float64], px: int) -> NDArray[np.float64]:
     """Sums over all squares of a side, (H - px + 1, W - px + 1)."""
     total = np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     return total[px:, px:] - total[:-px, px:] - total[px:, :-px] + total[:-px, :-px]
-
-
-def look_up(
-    templates: Floats,
-    gallery: Gallery,
-    *,
-    without: NDArray[np.integer],
-    workers: int,
-    on_tile: Callable[[], object],
-) -> list[Match]:
-    """Finds the best match of many tiles.
-
-    Args:
-        templates: (n, px, px) reduced tiles.
-        gallery: The real images.
-        without: (n,) frame each tile is not compared with, -1 for none.
-        workers: Threads.
-        on_tile: Called after each tile.
-
-    Returns:
-        One match per tile, in their order.
-    """
-    matches = []
-    with ThreadPoolExecutor(workers) as pool:
-        for match in pool.map(
-            lambda k: gallery.best(templates[k], without=int(without[k])), range(len(templates))
-        ):
-            matches.append(match)
-            on_tile()
-    return matches
 
 
 def refined(

@@ -14,6 +14,7 @@ from sem2ct.metrics import (
     correlation,
     curves,
     descriptors,
+    grids,
     joint,
     memorisation,
     porosity,
@@ -80,6 +81,9 @@ def describe(one: Measured, *, pixel_um: float | None, tile_px: int, level: int)
     }
     if one.looked is not None:
         found["diversity"] = memorisation.spread_of(_resemblance(one))
+    if one.grid is not None:
+        units = {name: unit_of(name, pixel_um) for name in grids.QUANTITIES}
+        found["grid"] = grids.described(one.grid, in_units(numbers.scalars, pixel_um), units)
     return found
 
 
@@ -124,7 +128,7 @@ def _per_frame(one: Measured, pixel_um: float | None) -> dict[str, list] | None:
 
 def _resemblance(one: Measured) -> NDArray[np.float64]:
     assert one.looked is not None
-    return memorisation.resemblance(one.looked.reduced, one.looked.frames)
+    return one.looked.alike(len(one.looked.compared))
 
 
 def collect(
@@ -254,6 +258,9 @@ def _drawn(one: Measured, pixel_um: float | None, level: int) -> dict[str, NDArr
         drawn[f"sampled/{name}"] = values
     if one.looked is not None:
         drawn["diversity"] = _resemblance(one)
+    if one.grid is not None:
+        values = in_units(numbers.scalars, pixel_um)
+        drawn |= {f"grid/{name}": one.grid.cells(values[name]) for name in grids.QUANTITIES}
     return drawn
 
 
@@ -287,6 +294,11 @@ def cautions(sets: dict[str, dict[str, Any]], *, reference: str, reach_px: int) 
             said.append(
                 f"{name} shows one place of the rock, in slices that resemble one another: it"
                 " differs from the mean of the rock as any one place does."
+            )
+        if "grid" in one:
+            said.append(
+                f"{name} is a grid ({one['grid']['mode']}): its tiles resemble one another on"
+                " purpose, so the checks say little of it; the section on style and noise does."
             )
         undefined = one["scalars"]["correlation_length"]["undefined"]
         if undefined:

@@ -46,10 +46,21 @@ def specific_surface(pores: NDArray[np.bool_], *, pixel_size_um: float) -> float
         raise ValueError(f"a surface needs neighbours, but the image has shape {pores.shape}")
     if pores.ndim == 3:
         return 2 / 3 * sum(faces(pores)) / pores.size / pixel_size_um
-    height, width = pores.shape
-    n_x, n_y = faces(pores)
-    per_px = n_x / (height * (width - 1)) + n_y / ((height - 1) * width)
-    return per_px / pixel_size_um
+    return per_pixel(faces(pores), pores.shape) / pixel_size_um
+
+
+def per_pixel(unlike: tuple[int, ...], shape: tuple[int, ...]) -> float:
+    """Specific surface of an image whose faces are counted already.
+
+    Args:
+        unlike: (n_x, n_y) of `faces`.
+        shape: (H, W) of the image, two or more each.
+
+    Returns:
+        n_x / (H (W - 1)) + n_y / ((H - 1) W), in 1/px.
+    """
+    (n_x, n_y), (height, width) = unlike, shape
+    return n_x / (height * (width - 1)) + n_y / ((height - 1) * width)
 
 
 def boundary_length(specific_surface_per_um: float) -> float:

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from sem2ct.data import image_sets
 from sem2ct.data.image_sets import ImageSet
-from sem2ct.metrics import looks, measure, memorisation, segmentation
+from sem2ct.data.set_sources import GRIDS
+from sem2ct.metrics import joint, looks, measure, memorisation, segmentation
 from sem2ct.metrics.chunks import Journal
 from sem2ct.metrics.comparisons import Measured, Search
+from sem2ct.metrics.grids import Grid
 from sem2ct.metrics.memorisation import Gallery
-from sem2ct.runtime import log
+from sem2ct.runtime import distributed, log
 
 MASK_LEVEL = 128
 MANY_PIXELS = 500_000_000
@@ -74,11 +76,12 @@ def numbers(
         Refusal: If all its pixels have one grey level.
     """
     large = len(one) * cut["tile_px"] ** 2 >= MANY_PIXELS
+    shared = distributed.world_size() > 1
     read: Any = one.pores or one.read
-    if large and one.pores is None and one.from_um is None:
+    if large and one.pores is None and one.from_um is None and not one.part:
         read = measure.Reopen(partial(image_sets.reader, one.name, one.where, **cut))
     journal: Any = "none"
-    if large:
+    if large or shared:
         identity = image_sets.identity(one.name, one.where)
         journal = Journal(kept / one.name.replace("/", "_"), f"{identity} {one.from_um} {cut}")
     with log.progress(len(one), unit="tiles", what=f"measure {one.name}") as bar:
@@ -134,19 +137,20 @@ class Looking:
         Returns:
             All that was measured of it.
         """
-        how = {"workers": self._workers, "factor": self._factor}
         most = min(self._most, len(one))
-        with log.progress(2 * most, unit="tiles", what=f"look at {one.name}") as bar:
-            looked = looks.look(one.read, one.frames, most=self._most, on_tile=bar.update, **how)
-            matches = looks.search(
-                looked,
-                self._gallery,
-                read=one.read,
-                read_image=self._real.whole.read,
+        with log.progress(most, unit="tiles", what=f"look at {one.name}") as bar:
+            looked = looks.look(
+                one.read,
+                one.frames,
+                most=self._most,
+                factor=self._factor,
+                gallery=self._gallery,
                 held_out=one.name == self._real.name,
+                workers=self._workers,
                 on_tile=bar.update,
-                **how,
             )
+        read = {"read": one.read, "read_image": self._real.whole.read}
+        matches = looks.search(looked, factor=self._factor, **read)
         return Measured(
             found,
             one.frames,
@@ -156,6 +160,7 @@ class Looking:
             looked=looked,
             matches=matches,
             features=features,
+            grid=_grid(one),
         )
 
     def pairs(
@@ -174,6 +179,20 @@ class Looking:
             )
             shown |= {f"memorisation/{name}/{part}": image for part, image in both.items()}
         return shown
+
+
+def assist(
+    sets: dict[str, ImageSet],
+    *,
+    level: int,
+    reach_px: int,
+    processes: int,
+    cut: dict[str, int],
+    kept: Path,
+) -> None:
+    """What ranks above 0 do for `survey`, with its arguments: measure a share of the tiles."""
+    for one in sets.values():
+        numbers(one, level=level, reach_px=reach_px, workers=processes, cut=cut, kept=kept)
 
 
 def survey(
@@ -218,6 +237,15 @@ def survey(
     return measured, looking.search, looking.pairs(sets, measured)
 
 
+def _grid(one: ImageSet) -> Grid | None:
+    """Where the tiles of a set stand, if they are a grid."""
+    if one.grid == "none":
+        return None
+    names = sorted(GRIDS[one.grid], key=("style", "path", "noise", "step").index)
+    outer, inner = (one.labels[name] for name in names)
+    return Grid(one.grid, outer, inner)
+
+
 def _network(path: str) -> Any:
     """Opens the feature network, or nothing for "none"."""
     if path == "none":
@@ -237,32 +265,43 @@ def _features(opened: Any, one: ImageSet) -> NDArray[np.float32] | None:
 
 
 def nearest_tiles(
-    sets: dict[str, ImageSet], measured: dict[str, Measured], reference: str
+    sets: dict[str, ImageSet],
+    measured: dict[str, Measured],
+    images: dict[str, NDArray[np.uint8]],
+    *,
+    reference: str,
+    level: int,
+    tile_px: int,
+    reach_px: int,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, NDArray[np.uint8]]]:
-    """For each translation the real tile that is most like its middle, by its pores.
+    """For each translation the real tile that is most like the middle of what is shown of it.
 
     Args:
         sets: By name.
         measured: By name.
+        images: What is shown, pixel for pixel, as "slice/<set>/zoom".
         reference: Name of the real set.
+        level: Grey level under which a pixel is pore.
+        tile_px: Side of the tiles.
+        reach_px: Longest lag.
 
     Returns:
-        By set: "nearest" with tile (its number) and distance (in standard deviations of
-        porosity and specific surface); and the tiles as "slice/<set>/nearest".
+        By set: "nearest" with tile (its number) and rank_distance (root mean square difference
+        of the descriptors' ranks among the real tiles, from 0 to 1); and the tiles as
+        "slice/<set>/nearest".
     """
-    real = measured[reference].numbers.scalars
+    described = measured[reference].numbers.descriptors.astype(float)
+    ranked = joint.ranks(described, described)
     found, shown = {}, {}
     for name, one in sets.items():
-        if one.volume is None or name == reference:
+        zoom = images.get(f"slice/{name}/zoom")
+        if name == reference or one.volume is None or zoom is None or min(zoom.shape) < tile_px:
             continue
-        # The tile whose place is nearest to the middle of the middle slice.
-        middle = np.argsort(np.abs(one.frames - one.volume.volume.shape[0] // 2), kind="stable")[0]
-        mine = measured[name].numbers.scalars
-        squares = np.zeros(len(sets[reference]))
-        for quantity in ("porosity", "specific_surface"):
-            column = real[quantity]
-            squares += ((column - mine[quantity][middle]) / (column.std() or 1.0)) ** 2
-        best = int(squares.argmin())
-        found[name] = {"nearest": {"tile": best, "distance": float(np.sqrt(squares[best]))}}
+        top, left = ((side - tile_px) // 2 for side in zoom.shape)
+        middle = zoom[top : top + tile_px, left : left + tile_px]
+        numbers = measure.tile(middle, threshold=level, reach_px=reach_px).descriptors
+        apart = np.sqrt(((ranked - joint.ranks(described, numbers[None])) ** 2).mean(axis=1))
+        best = int(apart.argmin())
+        found[name] = {"nearest": {"tile": best, "rank_distance": float(apart[best])}}
         shown[f"slice/{name}/nearest"] = sets[reference].read(best)
     return found, shown

@@ -6,7 +6,7 @@ Measured on 60 images of one population, 30 judged by the other 30, forty times:
 
 from typing import Any
 
-from sem2ct.metrics.definitions import COMPARED, unit_of
+from sem2ct.metrics.definitions import COMPARED, LOOKED, unit_of
 
 RULE = (
     "A set passes a check when its distance from the reference is no larger than the 95th"
@@ -25,6 +25,7 @@ LABELS = {
     "specific_surface": "Specific surface",
     "correlation_length": "Correlation length",
     "grey_slope": "Sharpness (grey slope)",
+    "seam": "Seams (straight lines)",
     "s2_radial": "S2, all directions",
     "s2_x": "S2 along x",
     "s2_y": "S2 along y",
@@ -61,8 +62,8 @@ def rows(comparisons: dict[str, dict[str, Any]], pixel_um: float | None) -> list
     found = []
     for name, facts in comparisons.items():
         checks = {quantity: _of_scalar(facts["scalars"][quantity]) for quantity in COMPARED}
-        if "grey_slope" in facts["sampled"]:
-            checks["grey_slope"] = _of_scalar(facts["sampled"]["grey_slope"])
+        looked = (name for name in LOOKED if name in facts["sampled"])
+        checks |= {quantity: _of_scalar(facts["sampled"][quantity]) for quantity in looked}
         for curve, check in CURVES.items():
             if curve in facts["curves"]:
                 checks[check] = _of_distance(facts["curves"][curve], "largest_difference")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from sem2ct.reporting import curves, distributions, likeness, pictures, record, style
+from sem2ct.reporting import curves, distributions, grids, likeness, pictures, record, style
 from sem2ct.reporting.evaluation import Evaluation, Table, file_name
 
 FOLDER = "figures"
@@ -21,6 +21,7 @@ SECTIONS = {
     "structure": "Microstructure",
     "spread": "Spread and source images",
     "joint": "All quantities together",
+    "styles": "Style and noise",
     "copies": "Copies and variety",
     "truth": "Against the truth",
 }
@@ -64,7 +65,8 @@ def draw(folder: Path, run: Evaluation) -> list[Path]:
 
 def charts(run: Evaluation) -> list[Chart]:
     """All figures in the order of the report, also those that this run has no data for."""
-    return [*_summary(run), *_images(run), *_structure(run), *_spread(run), *_likeness(run)]
+    parts = (_summary, _images, _structure, _spread, _grids, _likeness)
+    return [chart for part in parts for chart in part(run)]
 
 
 def _summary(run: Evaluation) -> list[Chart]:
@@ -94,8 +96,8 @@ def _images(run: Evaluation) -> list[Chart]:
         if f"slice/{name}/whole" in run.pictures:
             true = f"slice/{name}/whole/truth" in run.pictures
             beside = "" if true else (
-                f" There is no truth; a tile of {run.reference} with the nearest porosity stands"
-                " beside the innermost part, on the same scale."
+                f" There is no truth; the tile of {run.reference} {pictures.likeness(run, name)}"
+                " stands beside the innermost part, on the same scale."
             )  # fmt: skip
             found.append(
                 Chart(
@@ -166,6 +168,22 @@ def _spread(run: Evaluation) -> list[Chart]:
               " 10 levels on both sides of it. Right: the porosity that other thresholds would"
               " give.", curves.threshold),
     ]  # fmt: skip
+
+
+def _grids(run: Evaluation) -> list[Chart]:
+    found = []
+    for name in (name for name in run.names if "grid" in run.metrics["sets"][name]):
+        if run.metrics["sets"][name]["grid"]["mode"] == "interpolate":
+            text = (
+                f"{name}: each line a straight path in W from one style to another, with one noise"
+            )
+            text += f" (at most {grids.MOST_PATHS} are shown)."
+        else:
+            text = f"{name}: each column a style; dots are its noises, the bar is their mean."
+        text += f" Grey: 5th to 95th percentile of the tiles of {run.reference}."
+        drawn = partial(grids.grid, name=name)
+        found.append(Chart("styles", f"grid_{file_name(name, list(run.looks))}", text, drawn))
+    return found
 
 
 def _likeness(run: Evaluation) -> list[Chart]:

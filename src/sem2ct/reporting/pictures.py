@@ -182,8 +182,21 @@ def _rows(figure: Figure, run: Evaluation, *, pores: bool) -> Table:
     return stacked(parts)
 
 
+def likeness(run: Evaluation, name: str) -> str:
+    """In what the real tile beside a translation is like it, for a caption."""
+    about = run.metrics["slices"][name].get("nearest", {})
+    if "rank_distance" not in about:
+        return "with the nearest porosity"
+    return (
+        "that is most like it in all descriptors together (their ranks differ by"
+        f" {about['rank_distance']:.0%} on average)"
+    )
+
+
 def _nearest(run: Evaluation, name: str) -> Grey | None:
-    """Of the shown real tiles the one of nearest porosity to the innermost part."""
+    """The real tile most like the innermost part; of earlier runs that of nearest porosity."""
+    if "rank_distance" in run.metrics["slices"][name].get("nearest", {}):
+        return run.pictures[f"slice/{name}/nearest"]
     real = run.pictures.get(f"tiles/{run.reference}")
     if real is None or not len(real):
         return None

@@ -70,8 +70,18 @@ def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
         folder: The run's folder.
         metrics: Everything, as `plain` can take it.
     """
-    text = json.dumps(plain(metrics), indent=2, allow_nan=False, ensure_ascii=False)
-    with writing(folder / METRICS) as unfinished:
+    write_json(folder / METRICS, metrics)
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Writes numbers as JSON that any reader takes: NaN and infinity become null.
+
+    Args:
+        file: Where to.
+        content: As `plain` can take it.
+    """
+    text = json.dumps(plain(content), indent=2, allow_nan=False, ensure_ascii=False)
+    with writing(file) as unfinished:
         unfinished.write_text(text + "\n", encoding="utf-8")
 
 
@@ -157,7 +167,8 @@ def read_arrays(folder: Path, name: str) -> dict[str, NDArray]:
 
 def _cell(value: Any) -> str:
     if value is None or isinstance(value, str):
-        return value or ""
+        # A spreadsheet would run a text that begins like a formula: a file may be named so.
+        return f"'{value}" if value and value[0] in "=+-@\t\r" else value or ""
     return f"{value:.9g}" if math.isfinite(value) else ""
 
 

@@ -47,6 +47,7 @@ WORDS = {
     "percolating_pores": "pore space that spans the tile",
     "pore_diameter": "mean pore diameter",
     "grey_slope": "sharpness (grey slope)",
+    "seam": "strongest straight line (seam)",
     "kozeny_carman": "permeability proxy (Kozeny-Carman)",
 }
 """Quantities whose name in metrics.json is not plain enough; others are printed as they are."""

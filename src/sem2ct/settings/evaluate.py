@@ -6,11 +6,14 @@ from pydantic import Field, field_validator, model_validator
 
 from sem2ct.settings.shared import PixelSize, Positive, RunSettings
 
+# It becomes part of the names of files, and the beginning of cells in tables.
+SetName = Annotated[str, Field(pattern=r"^\w[\w .,()+-]*$", max_length=64)]
+
 
 class EvaluateSettings(RunSettings):
     """Settings of `sem2ct evaluate`."""
 
-    sets: dict[str, str]
+    sets: dict[SetName, str]
     """Named sets: a store, a folder or glob of images, or a translate run; none leaves one out."""
     reference: str
     """Name of the set that the others are compared with."""
@@ -23,6 +26,9 @@ class EvaluateSettings(RunSettings):
     """SEM pixel size in micrometres, after reduction; metadata: from the reference store."""
     resample: bool
     """Average sets of finer pixels to the coarsest, instead of refusing them."""
+    split_by: str
+    """Label of the tiles of a store (style: synthesize styles=3) by which its set is told apart
+    into sets of their own, each held against the reference; or none."""
     tile_px: Positive
     """Side of the tiles that larger images are cut into."""
     reach_px: Positive
@@ -30,7 +36,8 @@ class EvaluateSettings(RunSettings):
     most_tiles: Positive
     """Tiles measured per set, evenly spread."""
     looked_tiles: Positive
-    """Tiles per set that are looked up in the real images (copies) and among themselves."""
+    """Most tiles per set that are looked up in the real images (copies), evenly spread; at most
+    1000 of them also among themselves."""
     features: str
     """Local file inception-2015-12-05.pt for KID and FID, or none."""
     against: str
@@ -46,6 +53,8 @@ class EvaluateSettings(RunSettings):
     """A caution of your own for the report, or none: where the images come from, say."""
     figures_tiles: Positive
     """Tiles shown per set."""
+    devices: Positive
+    """Processes on this machine that share the tiles, in chunks of 250."""
     processes: Positive
     """Tiles measured at the same time (threads)."""
 

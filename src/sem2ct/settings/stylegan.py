@@ -120,14 +120,18 @@ class SynthesizeSettings(ComputeSettings):
     pixel_um: Annotated[float, Field(gt=0)] | Literal["unstated"]
     """Pixel size of the tiles in micrometres, where the checkpoint does not state it: a pickle."""
     mode: Literal["store", "fixed_style", "fixed_noise", "interpolate"]
-    """store: independent tiles; the others draw a picture grid."""
+    """store: independent tiles; the others: a grid of rows x n tiles, and a picture of it."""
     n: Positive
     """Tiles to make, or tiles per row of the grid."""
     rows: Positive
     """Rows of the grid: styles, noises or paths."""
     psi: Annotated[float, Field(ge=0, le=1.5)]
     """Truncation towards the mean style; 1 leaves the styles as they are."""
+    styles: Annotated[int, Field(ge=1, le=256)]
+    """Styles (clusters of w) to tell apart; with several the store says which each tile has."""
     batch_per_device: Positive
     """Tiles that go through the generator at once."""
     shard_patches: Positive
     """Tiles in one file of the store."""
+    encoding: Literal["npy", "tiff"]
+    """How the store lies on disk: npy (fastest), or tiff (BigTIFF, zstd: two thirds of size)."""

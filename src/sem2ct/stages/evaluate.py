@@ -12,11 +12,12 @@ from sem2ct.data.scans import find
 from sem2ct.data.translated import Beside, side_by_side
 from sem2ct.metrics import agreement, earlier, results, survey, verdicts
 from sem2ct.reporting import record, report
+from sem2ct.runtime import distributed
 from sem2ct.runtime.run_folder import RunFolder
 
 LOGGER = logging.getLogger(__name__)
 TRUTH_SLICES = 32
-SECONDS_PER_PIXEL = 2.5e-8  # one thread, lags to a quarter of the side
+SECONDS_PER_PIXEL = 6e-8  # one thread, lags to a quarter of the side, real images of 60 Mpx
 
 
 def inputs(settings: EvaluateSettings) -> list[Path]:
@@ -32,19 +33,12 @@ def inputs(settings: EvaluateSettings) -> list[Path]:
 
 
 def estimate(settings: EvaluateSettings) -> dict[str, str]:
-    """What a run would look at, as rows of a table.
-
-    Args:
-        settings: Of this stage.
-
-    Raises:
-        Refusal: If a set cannot be used.
-    """
+    """What a run would look at, as rows of a table; refuses what `run` would."""
     if settings.earlier != "none":
         return {"numbers": f"taken from {earlier.file(settings.earlier)}"}
     sets, _, pixel_um = _open(settings)
     pixels = sum(len(one) for one in sets.values()) * settings.tile_px**2
-    seconds = 10 + SECONDS_PER_PIXEL * pixels / settings.processes
+    seconds = 10 + SECONDS_PER_PIXEL * pixels / settings.processes / settings.devices
     return {
         **{f"tiles of {name}": f"{len(one)} of {one.available}" for name, one in sets.items()},
         "pixel": "unstated" if pixel_um is None else f"{pixel_um:g} um",
@@ -55,13 +49,17 @@ def estimate(settings: EvaluateSettings) -> dict[str, str]:
 def run(settings: EvaluateSettings, folder: RunFolder) -> None:
     """Measures every set, compares them with the reference, and writes the report.
 
-    Args:
-        settings: Of this stage.
-        folder: The opened run folder.
-
     Raises:
         Refusal: If a set, the scan, the truth or an earlier run cannot be used.
     """
+    if not distributed.is_main():
+        if settings.earlier == "none":
+            sets = _open(settings)[0]
+            level = survey.threshold(settings.threshold, sets[settings.reference])
+            how = settings.arguments_of(survey.assist) | {"sets": sets, "level": level}
+            cut = settings.arguments_of(image_sets.reader)
+            survey.assist(cut=cut, kept=folder.path / "measured", **how)
+        return
     other = earlier.opened_if_any(settings.against, setting="against")
     if settings.earlier != "none":
         metrics = earlier.opened(settings.earlier, setting="earlier")
@@ -90,7 +88,8 @@ def _measured(settings: EvaluateSettings, path: Path) -> dict[str, Any]:
     metrics, drawn = results.collect(measured, search=search, **how)
     slices, images = side_by_side(beside, zoom_px=2 * settings.tile_px)
     if settings.truth == "none":
-        near, found = survey.nearest_tiles(sets, measured, settings.reference)
+        told = settings.arguments_of(survey.nearest_tiles) | {"sets": sets, "level": level}
+        near, found = survey.nearest_tiles(measured=measured, images=images, **told)
         slices = {name: slices[name] | near.get(name, {}) for name in slices}
         images |= found
     tiles, shown = image_sets.examples(sets, settings.figures_tiles)
@@ -99,9 +98,8 @@ def _measured(settings: EvaluateSettings, path: Path) -> dict[str, Any]:
     record.write_tiles(path, results.columns(measured, pixel_um))
     record.write_arrays(path, record.CURVES, drawn)
     record.write_arrays(path, record.PICTURES, images | tiles | pairs)
-    notes = [settings.note] * (settings.note != "none")
     return metrics | {
-        "cautions": notes + metrics["cautions"],
+        "cautions": [settings.note] * (settings.note != "none") + metrics["cautions"],
         "resampled": image_sets.resampled(sets),
         "threshold": survey.threshold_facts(level, settings.threshold, settings.reference),
         "truth": {

@@ -1,27 +1,26 @@
-"""`sem2ct synthesize`: trained generator in, store of SEM tiles or picture grid out."""
+"""`sem2ct synthesize`: trained generator in, store of SEM tiles out."""
 
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sem2ct.config import SynthesizeSettings
+from sem2ct.data import set_sources, styles
 from sem2ct.data.intensity import Window
 from sem2ct.data.mosaic import mosaic
 from sem2ct.data.store import Store, StoreWriter
 from sem2ct.runtime import checkpoint, device, distributed
 from sem2ct.runtime.run_folder import RunFolder
-from sem2ct.stylegan import bulk, sample, trained
+from sem2ct.stylegan import bulk, grids, sample, trained
 from sem2ct.stylegan.generator import Generator
 from sem2ct.stylegan.trained import Trained
 
 LOGGER = logging.getLogger(__name__)
 PREVIEW_SIDE = 6
 FACTS = {"seed", "psi", "precision"}
-GRIDS = {
-    grid.__name__: grid for grid in (sample.fixed_style, sample.fixed_noise, sample.interpolate)
-}
 
 
 def inputs(settings: SynthesizeSettings) -> list[Path]:
@@ -47,7 +46,7 @@ def estimate(settings: SynthesizeSettings) -> dict[str, str]:
 
 
 def run(settings: SynthesizeSettings, folder: RunFolder) -> None:
-    """Draws tiles into a store, or a picture grid; goes on where it stopped.
+    """Draws tiles into a store, those of a grid with a picture; goes on where it stopped.
 
     Args:
         settings: Of this stage.
@@ -57,21 +56,23 @@ def run(settings: SynthesizeSettings, folder: RunFolder) -> None:
         Refusal: If there is no usable checkpoint, or not enough room.
     """
     source, generator = _opened(settings)
+    writer, tiles = _writer(settings, folder.path / "sem", source), settings.n
     if settings.mode == "store":
-        writer = _writer(settings, folder.path / "sem", source)
-        spent = bulk.fill(writer, generator, **settings.arguments_of(bulk.fill))
-        LOGGER.info("%s", spent)
-        distributed.barrier()
-        if distributed.is_main():
-            writer.finish()
-            first = Store(writer.folder).tiles[: PREVIEW_SIDE**2]
-            folder.picture("fake_sem", source.images_seen, mosaic(first, columns=PREVIEW_SIDE))
-        folder.finish(tiles=settings.n, store=str(writer.folder))
-        return
-    draw = GRIDS[settings.mode]
-    with device.autocast(settings.precision, generator.mapping.w_avg.device, mixed="float16"):
-        grid = draw(generator, **settings.arguments_of(draw))
-    folder.finish(picture=str(folder.picture(settings.mode, source.images_seen, grid)))
+        LOGGER.info("%s", bulk.fill(writer, generator, **settings.arguments_of(bulk.fill)))
+    else:
+        tiles = settings.n * settings.rows
+        grids.fill(writer, generator, **settings.arguments_of(grids.fill))
+    distributed.barrier()
+    if distributed.is_main():
+        writer.finish()
+        made = Store(writer.folder)
+        if settings.mode == "store":
+            shown = mosaic(made.tiles[: PREVIEW_SIDE**2], columns=PREVIEW_SIDE)
+            folder.picture("fake_sem", source.images_seen, shown)
+        else:
+            shown = grids.picture(made, rows=settings.rows, n=settings.n)
+            folder.picture(settings.mode, source.images_seen, shown)
+    folder.finish(tiles=tiles, store=str(writer.folder))
 
 
 def _opened(settings: SynthesizeSettings) -> tuple[Trained, Generator]:
@@ -84,15 +85,20 @@ def _opened(settings: SynthesizeSettings) -> tuple[Trained, Generator]:
 def _writer(settings: SynthesizeSettings, folder: Path, source: Trained) -> StoreWriter:
     window = source.store["window"]
     digest = checkpoint.digest(source.path)
+    gridded = settings.mode != "store"
+    told: dict[str, Any] = {set_sources.GRID: settings.mode} if gridded else {}
+    if settings.styles > 1 and not gridded:
+        told[styles.COLUMN] = {"of": "w", "count": settings.styles}
     return StoreWriter(
         folder,
         tile_px=source.store["tile_px"],
         domain="sem",
         pixel_um=source.store["pixel_um"],
         window=Window.from_dict(window) if window else None,
-        shard_patches=settings.shard_patches,
+        shard_patches=settings.n if gridded else settings.shard_patches,
         sources=[{"file": str(source.path), "images_seen": source.images_seen}],
-        facts={"generator_sha256": digest, **settings.model_dump(include=FACTS)},
+        facts={"generator_sha256": digest, **settings.model_dump(include=FACTS), **told},
+        encoding=settings.encoding,
     )
 
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sem2ct.data.intensity import from_network
-from sem2ct.data.mosaic import mosaic
 from sem2ct.runtime import checkpoint, seeding
-from sem2ct.runtime.refusal import Refusal
 from sem2ct.stylegan.generator import Generator
 from sem2ct.stylegan.inputs import latents, noise_planes
+
+Row = Callable[[int], NDArray[np.uint8]]
+"""Draws a row of a grid, given its number."""
 
 
 def load(path: Path) -> Generator:
@@ -49,15 +50,11 @@ def from_bag(bag: dict, path: Path) -> Generator:
     Raises:
         Refusal: If it is not a checkpoint of train-stylegan.
     """
-    try:
+    remedy = "give a run folder of train-stylegan, or one of its checkpoints"
+    with checkpoint.fitting(path, "holds no generator of SEM tiles", remedy=remedy):
         averaged = bag["trainer"]["ema"]
         generator = Generator(**averaged["config"])
         generator.load_state_dict(averaged["weights"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise Refusal(
-            f"{path} holds no generator of SEM tiles; give a run folder of train-stylegan,"
-            " or one of its checkpoints"
-        ) from error
     return generator.eval().requires_grad_(False)
 
 
@@ -139,10 +136,8 @@ class _Coming:
         self._place[:] = self._grey.numpy()
 
 
-def fixed_style(
-    generator: Generator, *, seed: int, rows: int, n: int, psi: float = 1.0
-) -> NDArray[np.uint8]:
-    """Draws a grid: a style per row, a noise per column.
+def fixed_style(generator: Generator, *, seed: int, rows: int, n: int, psi: float = 1.0) -> Row:
+    """A grid with a style per row and a noise per column.
 
     Args:
         generator: On any device.
@@ -152,16 +147,14 @@ def fixed_style(
         psi: Truncation.
 
     Returns:
-        uint8 picture of rows x n tiles.
+        Draws row k when asked for it, (n, R, R) uint8.
     """
     ws = _styles(generator, seed, range(rows), psi)
-    return _grid(generator, ws[:, None].expand(-1, n, -1, -1), seed, noises=np.arange(n)[None])
+    return _drawn(generator, ws[:, None].expand(-1, n, -1, -1), seed, noises=np.arange(n)[None])
 
 
-def fixed_noise(
-    generator: Generator, *, seed: int, rows: int, n: int, psi: float = 1.0
-) -> NDArray[np.uint8]:
-    """Draws a grid: a noise per row, a style per column.
+def fixed_noise(generator: Generator, *, seed: int, rows: int, n: int, psi: float = 1.0) -> Row:
+    """A grid with a noise per row and a style per column: `fixed_style` with its sides exchanged.
 
     Args:
         generator: On any device.
@@ -171,18 +164,14 @@ def fixed_noise(
         psi: Truncation.
 
     Returns:
-        uint8 picture of rows x n tiles.
+        Draws row k when asked for it, (n, R, R) uint8.
     """
-    ws = _styles(generator, seed, range(n), psi)
-    return _grid(
-        generator, ws[None].expand(rows, -1, -1, -1), seed, noises=np.arange(rows)[:, None]
-    )
+    ws = _styles(generator, seed, range(n), psi)[None].expand(rows, -1, -1, -1)
+    return _drawn(generator, ws, seed, noises=np.arange(rows)[:, None])
 
 
-def interpolate(
-    generator: Generator, *, seed: int, rows: int, n: int, psi: float = 1.0
-) -> NDArray[np.uint8]:
-    """Draws a grid: in each row a straight path in W from one style to another.
+def interpolate(generator: Generator, *, seed: int, rows: int, n: int, psi: float = 1.0) -> Row:
+    """A grid with, in each row, a straight path in W from one style to another.
 
     Args:
         generator: On any device.
@@ -192,12 +181,12 @@ def interpolate(
         psi: Truncation.
 
     Returns:
-        uint8 picture of rows x n tiles.
+        Draws row k when asked for it, (n, R, R) uint8.
     """
     ends = _styles(generator, seed, range(2 * rows), psi)
     along = torch.linspace(0, 1, n, device=ends.device)[None, :, None, None]
     ws = torch.lerp(ends[0::2, None], ends[1::2, None], along)
-    return _grid(generator, ws, seed, noises=np.arange(rows)[:, None])
+    return _drawn(generator, ws, seed, noises=np.arange(rows)[:, None])
 
 
 def _noise(generator: Generator, seed: int, indices: Sequence[int]) -> list[Tensor]:
@@ -211,15 +200,13 @@ def _styles(generator: Generator, seed: int, indices: Sequence[int], psi: float)
     return generator.mapping(z.to(generator.mapping.w_avg.device), psi)
 
 
-@torch.no_grad()
-def _grid(
-    generator: Generator, ws: Tensor, seed: int, *, noises: NDArray[np.int64]
-) -> NDArray[np.uint8]:
-    """Draws ws (rows, n, layers, w_dim) row by row, with the noise of these numbers."""
-    rows, n = ws.shape[:2]
-    numbers = np.broadcast_to(noises, (rows, n)).tolist()
-    drawn = [
-        from_network(generator.synthesis(ws[row], _noise(generator, seed, numbers[row])))
-        for row in range(rows)
-    ]
-    return mosaic(torch.cat(drawn)[:, 0].cpu().numpy(), columns=n)
+def _drawn(generator: Generator, ws: Tensor, seed: int, *, noises: NDArray[np.int64]) -> Row:
+    """Rows of the tiles of ws (rows, n, layers, w_dim), with the noise of these numbers."""
+    numbers = np.broadcast_to(noises, tuple(ws.shape[:2])).tolist()
+
+    @torch.no_grad()
+    def row(k: int) -> NDArray[np.uint8]:
+        grey = generator.synthesis(ws[k], _noise(generator, seed, numbers[k]))
+        return from_network(grey)[:, 0].cpu().numpy()
+
+    return row

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sem2ct.data import manifests
 from sem2ct.runtime import checkpoint
 from sem2ct.runtime.checkpoint import Which
 from sem2ct.runtime.refusal import Refusal
@@ -122,6 +123,10 @@ def _store(
         size = None if pixel_um == "unstated" else float(pixel_um)
         LOGGER.info("%s states no grey window and no pixel size; pixel_um=%s", path, pixel_um)
         return {"domain": "sem", "tile_px": tile_px, "pixel_um": size, "window": None}
+    with checkpoint.fitting(
+        path, "holds no record of its store", remedy="train the generator again"
+    ):
+        manifests.Origin.model_validate(stated)
     if pixel_um not in ("unstated", stated["pixel_um"]):
         raise Refusal(
             f"pixel_um={pixel_um}, but {path} was trained on pixels of"
