@@ -216,7 +216,7 @@ def generator(outputs: Path) -> object:
 
 def translator(outputs: Path) -> object:
     """Prepares a translation."""
-    scan = scans.open_scan(outputs / f"extract/{RUN}/rock/ct.tif")
+    scan = scans.open(outputs / f"extract/{RUN}/rock/ct.tif")
     ranges: dict[str, Any] = {"z_range": "all", "y_range": "all", "x_range": "all"}
     how: dict[str, Any] = {"core_px": 16, "halo_px": "network", "seed": 0, "precision": "float32"}
     how |= {"ct_pixel_um": "metadata", "refine_z": True, "device": "cpu"}

@@ -86,7 +86,7 @@ def mutated(content: bytes, draw: np.random.Generator) -> bytes:
 def look(path: Path) -> None:
     """Opens a scan and reads a little of it."""
     stated: dict[str, Any] = RAW if path.suffix == ".raw" else {}
-    scan = scans.open_scan(path, **stated)
+    scan = scans.open(path, **stated)
     for z in (0, scan.shape[0] - 1):
         scan.window(z, slice(0, 64), slice(0, 64))
 

@@ -76,7 +76,7 @@ def main() -> None:
     chosen = arguments()
     scale, patch_px, out = chosen.scale, chosen.patch_px, chosen.out
     data = Path(os.environ.get("SEM2CT_REAL_DATA", "data"))
-    scan = scans.open_scan(str(data / FILE), setting="ct")
+    scan = scans.open(str(data / FILE), setting="ct")
     grey = np.stack([scan.slice_at(z) for z in range(scan.shape[0])])
     grey = grey[:, : grey.shape[1] // scale * scale]
     middle, quarter = (grey.shape[2] // parts // scale * scale for parts in (2, 4))

@@ -137,7 +137,7 @@ def test_an_ome_zarr_volume_points_at_nothing_outside(translation, where):
     with pytest.raises(Refusal, match=r"translation\.ome\.zarr: not a whole OME-Zarr volume"):
         Translated(translation, setting="sets.a=run")
     with pytest.raises(Refusal, match=r"translation\.ome\.zarr"):
-        scans.open_scan(file.parent)
+        scans.open(file.parent)
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@ import pytest
 import tifffile
 from tqdm import tqdm
 
-from sem2ct.data import ct_patches
-from sem2ct.data.scans import open_scan
+from sem2ct.data import ct_patches, scans
 from sem2ct.data.store import Store
 from sem2ct.runtime.refusal import Refusal
 
@@ -17,7 +16,7 @@ VOLUME = np.where(INSIDE, DRAW.integers(1000, 9000, (3, 60, 66)), 0).astype(np.u
 @pytest.fixture
 def scan(tmp_path):
     tifffile.imwrite(tmp_path / "ct.tif", VOLUME, photometric="minisblack")
-    return open_scan(tmp_path / "ct.tif")
+    return scans.open(tmp_path / "ct.tif")
 
 
 def plan(scan, **changed):
@@ -67,7 +66,7 @@ def test_the_window_comes_from_the_voxels_inside_the_mask(scan):
 def test_a_long_scan_is_sampled_from_end_to_end(tmp_path):
     ramp = np.arange(200)[:, None, None] * 50 + DRAW.integers(0, 40, (200, 8, 9))
     tifffile.imwrite(tmp_path / "ct.tif", ramp.astype(np.uint16), photometric="minisblack")
-    window = plan(open_scan(tmp_path / "ct.tif"), ct_window=(0, 100), ct_mask="none").window
+    window = plan(scans.open(tmp_path / "ct.tif"), ct_window=(0, 100), ct_mask="none").window
     assert window.low < 40
     assert window.high >= 9950
 
@@ -94,7 +93,7 @@ def test_patches_are_cut_where_their_places_say(scan, tmp_path):
 def test_a_constant_scan_is_refused(tmp_path):
     tifffile.imwrite(tmp_path / "ct.tif", np.full((60, 66), 4, np.uint16))
     with pytest.raises(Refusal, match=r"ct=.*ct\.tif: every pixel has the grey value 4"):
-        plan(open_scan(tmp_path / "ct.tif"))
+        plan(scans.open(tmp_path / "ct.tif"))
 
 
 def test_voxels_that_are_no_numbers_are_refused_with_their_slice(tmp_path):
@@ -102,7 +101,7 @@ def test_voxels_that_are_no_numbers_are_refused_with_their_slice(tmp_path):
     volume[2, 30, 30] = np.nan
     tifffile.imwrite(tmp_path / "ct.tif", volume, photometric="minisblack")
     with pytest.raises(Refusal, match=r"ct\.tif, slice 2: 1 of 3960 values are NaN"):
-        plan(open_scan(tmp_path / "ct.tif"))
+        plan(scans.open(tmp_path / "ct.tif"))
 
 
 def test_a_slice_that_was_not_sampled_is_still_checked_for_numbers(scan, tmp_path):
@@ -111,7 +110,7 @@ def test_a_slice_that_was_not_sampled_is_still_checked_for_numbers(scan, tmp_pat
     volume[1, 30, 30] = np.inf
     tifffile.imwrite(tmp_path / "later.tif", volume, photometric="minisblack")
     later = ct_patches.Planned(
-        open_scan(tmp_path / "later.tif"), planned.field, planned.window, planned.places, 8
+        scans.open(tmp_path / "later.tif"), planned.field, planned.window, planned.places, 8
     )
     with pytest.raises(Refusal, match=r"slice 1: 1 of 3960 values are NaN or infinite"):
         ct_patches.write_patches(

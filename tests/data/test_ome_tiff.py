@@ -50,11 +50,11 @@ def test_the_pixel_size_of_a_slice_is_stated_in_ome_xml_and_per_level_in_the_tag
         for k, page in enumerate([file.pages[0], *file.pages[0].pages]):
             per_cm, per = page.tags["XResolution"].value
             assert 1e4 * per / per_cm == pytest.approx(0.25 * 2**k)
-    assert scans.open_scan(slice_file).pixel_um == 0.25
+    assert scans.open(slice_file).pixel_um == 0.25
 
 
 def test_a_slice_is_read_by_programs_that_know_nothing_of_ome(slice_file):
-    np.testing.assert_array_equal(scans.open_scan(slice_file).slice_at(0), SLICE[0])
+    np.testing.assert_array_equal(scans.open(slice_file).slice_at(0), SLICE[0])
     with Image.open(slice_file) as image:
         np.testing.assert_array_equal(image, SLICE[0])
 
@@ -79,7 +79,7 @@ def test_an_unstated_pixel_size_stays_unstated(tmp_path):
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
         assert "PhysicalSizeX" not in pixels_of(file.ome_metadata)
         assert len(file.series[0].levels) == 1
-    assert scans.open_scan(tmp_path / "a.ome.tif").pixel_um is None
+    assert scans.open(tmp_path / "a.ome.tif").pixel_um is None
 
 
 def test_a_stack_is_read_back_with_its_voxels(tmp_path):

@@ -47,7 +47,7 @@ def patches_tar(path, patches=PATCHES):
 def test_a_zip_of_tiles_is_read_as_it_is(tmp_path, labels, colour):
     path = nvlabs_zip(tmp_path / "LSK.zip", labels=labels, colour=colour)
     found = scans.images(str(path), setting="sem")
-    read = [scans.open_scan(image, setting="sem").slice_at(0) for image in found]
+    read = [scans.open(image, setting="sem").slice_at(0) for image in found]
     np.testing.assert_array_equal(np.stack(read), TILES)
 
 
@@ -105,7 +105,7 @@ def test_an_exported_archive_has_the_layout_that_foreign_trainers_read(store, tm
         assert json.loads(archive.read("dataset.json")) == {"labels": None}
         tile = imagecodecs.png_decode(archive.read("00000/img00000003.png"))
     np.testing.assert_array_equal(tile, TILES[3])
-    back = [scans.open_scan(image).slice_at(0) for image in scans.images(str(made), setting="sem")]
+    back = [scans.open(image).slice_at(0) for image in scans.images(str(made), setting="sem")]
     np.testing.assert_array_equal(np.stack(back), TILES)
 
 
@@ -114,7 +114,7 @@ def test_an_exported_folder_holds_a_file_per_patch(store, tmp_path, kind, ending
     made = export.write(store, tmp_path / "out/sem", kind=kind, progress=tqdm(disable=True))
     files = sorted(made.rglob("*.*"))
     assert [file.name for file in files] == [f"img{k:08d}.{ending}" for k in range(6)]
-    scan = scans.open_scan(files[4])
+    scan = scans.open(files[4])
     np.testing.assert_array_equal(scan.slice_at(0), TILES[4])
     if kind == "tiff":
         assert scan.pixel_um == pytest.approx(0.5)

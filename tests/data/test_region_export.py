@@ -73,7 +73,7 @@ def test_nrrd_is_read_by_its_library_and_by_our_reader(volume):
     np.testing.assert_array_equal(header["space directions"], np.diag(VOXEL[::-1]))
     np.testing.assert_array_equal(header["space origin"], PLACE[::-1])
     assert header["space units"] == ["um", "um", "um"]
-    scan = scans.open_scan(path)
+    scan = scans.open(path)
     assert scan.spacing_um == VOXEL
     np.testing.assert_array_equal(scan.read(*[slice(None)] * 3), PART)
 

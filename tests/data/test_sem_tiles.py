@@ -7,9 +7,8 @@ import pytest
 import tifffile
 from tqdm import tqdm
 
-from sem2ct.data import sem_tiles
+from sem2ct.data import scans, sem_tiles
 from sem2ct.data.intensity import Window
-from sem2ct.data.scans import open_scan
 from sem2ct.data.store import Store
 from sem2ct.runtime.refusal import Refusal
 
@@ -72,7 +71,7 @@ def test_a_real_data_bar_is_cut_by_its_metadata_and_suspected_without():
     cut = sem_tiles.open_images(str(FEI), crop_bottom="metadata", reduce=1, tile_px=1024)[0]
     assert cut.shape == (1024, 1536)
     assert sem_tiles.suspected_bar_rows(*cut.read()) == 0
-    assert sem_tiles.suspected_bar_rows(open_scan(FEI).slice_at(0)) == 79
+    assert sem_tiles.suspected_bar_rows(scans.open(FEI).slice_at(0)) == 79
 
 
 def test_a_suspected_bar_is_only_a_warning(folder, caplog):

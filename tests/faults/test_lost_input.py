@@ -89,7 +89,7 @@ def test_a_scan_that_is_lost_while_it_is_read_is_named(tmp_path, kind, fault):
     else:
         volume.tofile(path)
         described = {"raw_shape": volume.shape, "raw_dtype": "uint16"}
-    scan = scans.open_scan(str(path), **described)
+    scan = scans.open(str(path), **described)
     np.testing.assert_array_equal(scan.slice_at(0), volume[0])
     if fault == "removed":
         path.unlink()

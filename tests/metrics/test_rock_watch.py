@@ -94,7 +94,8 @@ def test_the_images_set_aside_are_told_once(run, caplog):
         assert not caplog.records
         for images_seen in (64, 128):
             watch.values(images_seen, at_end=False)
-    assert len(caplog.records) == 1
+    # The same record comes twice where an earlier test left a handler of its own.
+    assert len(set(map(id, caplog.records))) == 1
     assert "images set aside, against the training images: porosity 0.5" in caplog.text
 
 

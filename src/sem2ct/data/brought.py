@@ -79,7 +79,7 @@ def open_brought(
         "raw_header_bytes": ct_raw_header_bytes,
         "dataset": ct_dataset,
     }
-    scan = ready.open_patches(ct, ct_patch_px) if ct_ready else scans.open_scan(ct, **file)
+    scan = ready.open_patches(ct, ct_patch_px) if ct_ready else scans.open(ct, **file)
     ct_um = pixel_size.settle([scan], ct_pixel_um, setting="ct_pixel_um")
     if ct_resample and not ct_ready:
         scan, ct_um = pixel_size.matched(scan, sem_um, ct_um, scale=scale)

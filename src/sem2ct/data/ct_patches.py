@@ -102,7 +102,7 @@ class Field:
 
 
 def _open_mask(scan: scans.Scan, ct_mask: str) -> scans.Scan:
-    mask = scans.open_scan(ct_mask, setting="ct_mask")
+    mask = scans.open(ct_mask, setting="ct_mask")
     if scan.step != 1:
         mask = resampled_mask(mask, step=scan.step)
     if mask.shape[1:] != scan.shape[1:] or mask.shape[0] not in (1, scan.shape[0]):

@@ -28,11 +28,11 @@ def open_patches(ct: str, patch_px: int) -> scans.Scan:
         Refusal: If nothing is there, or the first image has another size.
     """
     paths = scans.images(ct, setting="ct")
-    first = scans.open_scan(paths[0], setting="ct")
+    first = scans.open(paths[0], setting="ct")
     _refuse_other(first, first, patch_px)
 
     def read(z: int, rows: slice, columns: slice) -> NDArray[Any]:
-        patch = scans.open_scan(paths[z], setting="ct")
+        patch = scans.open(paths[z], setting="ct")
         _refuse_other(patch, first, patch_px)
         return patch.window(0, rows, columns)
 

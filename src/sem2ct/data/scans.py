@@ -140,7 +140,7 @@ def images(patterns: str | Sequence[str], *, setting: str) -> list[Path]:
         setting: Name of the setting they come from, for a refusal.
 
     Returns:
-        What `open_scan` takes, one path per image; in an archive they are named as if
+        What `open` takes, one path per image; in an archive they are named as if
         the archive were a folder, in the order they lie there.
 
     Raises:
@@ -188,7 +188,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return sequence.natural(str(path))
 
 
-def open_scan(
+def open(
     path: str | Path,
     *,
     raw_shape: Sequence[int] | str | None = None,

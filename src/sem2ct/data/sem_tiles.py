@@ -140,7 +140,7 @@ def open_images(
     rows = _bar_rows(paths, crop_bottom)
     images = []
     for path in paths:
-        scan = scans.open_scan(path, setting="sem")
+        scan = scans.open(path, setting="sem")
         _refuse_odd_file(scan)
         cut = scan.data_bar_rows if rows is None else rows[path]
         images.append(SemImage(scan, cut, reduce))

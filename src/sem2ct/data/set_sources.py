@@ -312,7 +312,7 @@ def _pictures(
     """Pictures (scan, slice, height), their names, (n, 3) places of tiles, the pixel size."""
     pictures, names, rows, sizes = [], [], [], set()
     for path in scans.find(where, setting=what):
-        scan = scans.open_scan(path, setting=what)
+        scan = scans.open(path, setting=what)
         depth, height, width = scan.shape
         height -= scan.data_bar_rows
         _refuse_other_greys(scan, what)

@@ -105,7 +105,7 @@ class Translated:
 
     def open_ct(self, path: str) -> scans.Scan:
         """Opens the scan as the translation read it: settings of its file, and resampling."""
-        scan = scans.open_scan(path, setting="ct", **self._raw)
+        scan = scans.open(path, setting="ct", **self._raw)
         if self._resampled_by == 1:
             return scan
         return resampled(scan, from_um=1.0, to_um=self._resampled_by)
@@ -196,10 +196,10 @@ class Beside:
             return
         folder = Path(truth)
         file = folder / "pores.tif" if folder.is_dir() else folder
-        self.pores = scans.open_scan(file, setting="truth")
+        self.pores = scans.open(file, setting="truth")
         self._refuse_other_place(self.pores, f"truth={file}", run.truth_slice, run.scale)
         if folder.is_dir() and (folder / "grey.tif").is_file():
-            self.grey = scans.open_scan(folder / "grey.tif", setting="truth")
+            self.grey = scans.open(folder / "grey.tif", setting="truth")
 
     def ct_slice(self, k: int) -> NDArray[Any] | None:
         """The window of the scan that slice k was made from, at the CT's resolution."""

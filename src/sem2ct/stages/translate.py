@@ -12,8 +12,7 @@ from sem2ct.cyclegan.apply import seam_contrast
 from sem2ct.cyclegan.demand import Demand
 from sem2ct.cyclegan.realisations import Volumes
 from sem2ct.cyclegan.volume import VolumeTranslator
-from sem2ct.data import region_export
-from sem2ct.data.scans import find, open_scan
+from sem2ct.data import region_export, scans
 from sem2ct.data.translated import VOLUME
 from sem2ct.metrics import earlier, streamed
 from sem2ct.metrics.streamed import Greys
@@ -27,7 +26,7 @@ LOGGER = logging.getLogger(__name__)
 def inputs(settings: TranslateSettings) -> list[Path]:
     """Files whose digests go into the provenance."""
     weights = checkpoint.find(settings.cyclegan, setting="cyclegan")
-    return [weights, *find(settings.ct, setting="ct")]
+    return [weights, *scans.find(settings.ct, setting="ct")]
 
 
 def estimate(settings: TranslateSettings) -> dict[str, str]:
@@ -103,7 +102,7 @@ def _demand(settings: TranslateSettings) -> Demand:
 
 
 def _prepare(settings: TranslateSettings) -> VolumeTranslator:
-    scan = open_scan(
+    scan = scans.open(
         settings.ct,
         raw_shape=settings.ct_raw_shape,
         raw_dtype=settings.ct_raw_dtype,

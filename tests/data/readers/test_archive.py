@@ -28,7 +28,7 @@ def test_slices_in_an_archive_are_a_scan(tmp_path, kind, name):
         path = written.zipped(tmp_path, kind=kind)
     else:
         path = written.tarred(tmp_path, kind=kind, name=name)
-    scan = scans.open_scan(path)
+    scan = scans.open(path)
     assert scan.shape == (5, 20, 26)
     np.testing.assert_array_equal(scan.read(*EVERYTHING), VOLUME)
     assert sorted(tmp_path.iterdir()) == [path]  # nothing was unpacked
@@ -39,12 +39,12 @@ def test_an_archive_is_a_folder_of_images(tmp_path):
     assert scans.find(str(path), setting="sem") == [path]
     inside = scans.images(str(path), setting="sem")
     assert [image.name for image in inside] == [f"s_{k}.png" for k in range(8, 13)]
-    np.testing.assert_array_equal(scans.open_scan(inside[3]).slice_at(0), VOLUME[3])
+    np.testing.assert_array_equal(scans.open(inside[3]).slice_at(0), VOLUME[3])
 
 
 def test_a_file_that_changed_is_opened_again(tmp_path):
-    scans.open_scan(written.zipped(tmp_path))
-    scan = scans.open_scan(written.zipped(tmp_path, VOLUME[:3] // 2))
+    scans.open(written.zipped(tmp_path))
+    scan = scans.open(written.zipped(tmp_path, VOLUME[:3] // 2))
     np.testing.assert_array_equal(scan.read(*EVERYTHING), VOLUME[:3] // 2)
 
 
@@ -61,7 +61,7 @@ def test_members_that_point_outside_are_refused(tmp_path, name, kind):
         with tarfile.open(path, "w") as file:
             file.addfile(tarfile.TarInfo(name), BytesIO())
     with pytest.raises(Refusal, match="points outside the archive"):
-        scans.open_scan(path)
+        scans.open(path)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE])
@@ -71,7 +71,7 @@ def test_links_and_devices_are_refused(tmp_path, kind):
     with tarfile.open(tmp_path / "ct.tar", "w") as file:
         file.addfile(entry)
     with pytest.raises(Refusal, match=r"s_1\.png' is a link or a device"):
-        scans.open_scan(tmp_path / "ct.tar")
+        scans.open(tmp_path / "ct.tar")
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
@@ -87,7 +87,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
     tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 90, 90, 90 * len(entry), start, 0)
     path.write_bytes(content[:start] + b"".join(many) + tail + content[end:end])
     with pytest.raises(Refusal, match="members overlap"):
-        scans.open_scan(path)
+        scans.open(path)
 
 
 def test_an_archive_that_claims_too_much_is_refused(tmp_path):
@@ -97,7 +97,7 @@ def test_an_archive_that_claims_too_much_is_refused(tmp_path):
     content = packed.compress(entry.tobuf() + bytes(2**20)) + packed.flush()
     (tmp_path / "ct.tar.gz").write_bytes(content)
     with pytest.raises(Refusal, match="would unpack to 1073741824 or more"):
-        scans.open_scan(tmp_path / "ct.tar.gz")
+        scans.open(tmp_path / "ct.tar.gz")
 
 
 def test_a_png_that_claims_too_much_is_refused(tmp_path):
@@ -106,7 +106,7 @@ def test_a_png_that_claims_too_much_is_refused(tmp_path):
     content[16:24] = struct.pack(">II", 60000, 60000)
     path.write_bytes(content)
     with pytest.raises(Refusal, match=r"claims 7200000000 bytes of pixels"):
-        scans.open_scan(path)
+        scans.open(path)
 
 
 def test_a_member_that_is_damaged_is_named(tmp_path):
@@ -115,7 +115,7 @@ def test_a_member_that_is_damaged_is_named(tmp_path):
     place = content.index(b"s_10.png") + 200
     content[place : place + 30] = bytes(30)
     path.write_bytes(content)
-    scan = scans.open_scan
+    scan = scans.open
     with pytest.raises(Refusal, match=r"ct\.zip.*s_10\.png"):
         scan(path).read(*EVERYTHING)
 
@@ -126,11 +126,11 @@ def test_an_encrypted_or_empty_archive_is_refused(tmp_path):
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
     with pytest.raises(Refusal, match="encrypted"):
-        scans.open_scan(path)
+        scans.open(path)
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as file:
         file.writestr("notes.txt", "no picture")
     with pytest.raises(Refusal, match=r"holds no picture; looked for .*\.png"):
-        scans.open_scan(tmp_path / "empty.zip")
+        scans.open(tmp_path / "empty.zip")
 
 
 def test_slices_missing_in_an_archive_are_named(tmp_path):
@@ -138,4 +138,4 @@ def test_slices_missing_in_an_archive_are_named(tmp_path):
         for z in (1, 2, 4, 5):
             file.writestr(f"s_{z}.png", written.picture(VOLUME[0], "png"))
     with pytest.raises(Refusal, match=r"slices are missing .*: s_3\.png;"):
-        scans.open_scan(tmp_path / "ct.zip")
+        scans.open(tmp_path / "ct.zip")

@@ -37,7 +37,7 @@ def made(kind, folder, volume=VOLUME):
 
 
 def read_all(path):
-    scan = scans.open_scan(path)
+    scan = scans.open(path)
     return scan.read(slice(None), slice(None), slice(None))
 
 
@@ -117,10 +117,10 @@ def test_a_header_by_hand_with_the_wrong_byte_order_is_suspected(tmp_path, caplo
     y, x = np.mgrid[:80, :90]
     smooth = (20000 + 4000 * np.sin(y / 9) * np.cos(x / 7)).astype("<u2")
     path = made(kind, tmp_path, np.stack([smooth] * 3))
-    scans.open_scan(path)
+    scans.open(path)
     assert "swapped bytes" not in caplog.text
     content = path.read_bytes()
     path.write_bytes(content.replace(b"endian: little", b"endian: big", 1))
-    scans.open_scan(path)
+    scans.open(path)
     assert "with swapped bytes neighbouring pixels are far more alike" in caplog.text
     assert "endian: little" in caplog.text

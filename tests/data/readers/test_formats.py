@@ -47,7 +47,7 @@ def made(kind, folder, volume=VOLUME):
 def test_every_kind_of_file_gives_the_same_volume(tmp_path, kind):
     # Classic NetCDF has no unsigned type of two bytes, so it is written and read as int16.
     expected = VOLUME.view(np.int16) if kind == "netcdf3" else VOLUME
-    scan = scans.open_scan(made(kind, tmp_path))
+    scan = scans.open(made(kind, tmp_path))
     assert scan.shape == (5, 20, 26)
     assert scan.dtype == expected.dtype
     np.testing.assert_array_equal(scan.read(*EVERYTHING), expected)
@@ -58,7 +58,7 @@ def test_every_kind_of_file_gives_the_same_volume(tmp_path, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_window_is_the_part_of_the_slice_that_was_asked_for(tmp_path, kind):
     expected = VOLUME.view(np.int16) if kind == "netcdf3" else VOLUME
-    scan = scans.open_scan(made(kind, tmp_path))
+    scan = scans.open(made(kind, tmp_path))
     box = scan.read(slice(1, 4), slice(5, 18), slice(14, 26))
     np.testing.assert_array_equal(box, expected[1:4, 5:18, 14:])
     np.testing.assert_array_equal(scan.window(2, slice(2, 4), slice(0, 3)), expected[2, 2:4, :3])
@@ -75,21 +75,21 @@ def test_a_window_is_the_part_of_the_slice_that_was_asked_for(tmp_path, kind):
 )
 def test_grey_values_keep_type_and_sign(tmp_path, kind, dtype):
     volume = (VOLUME / 300 - (0 if dtype == "uint8" else 100)).astype(dtype)
-    scan = scans.open_scan(made(kind, tmp_path, volume))
+    scan = scans.open(made(kind, tmp_path, volume))
     assert scan.dtype == dtype
     np.testing.assert_array_equal(scan.read(*EVERYTHING), volume)
 
 
 @pytest.mark.parametrize("kind", SIZED)
 def test_voxel_sizes_are_read_in_the_order_of_the_axes(tmp_path, kind):
-    scan = scans.open_scan(made(kind, tmp_path))
+    scan = scans.open(made(kind, tmp_path))
     assert scan.spacing_um == pytest.approx((3.0, 2.5, 2.5))
     assert scan.pixel_um == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("kind", ["nexus", "mrc", "zeiss"])
 def test_pixel_sizes_are_read_where_only_one_is_stated(tmp_path, kind):
-    assert scans.open_scan(made(kind, tmp_path)).pixel_um == pytest.approx(2.5)
+    assert scans.open(made(kind, tmp_path)).pixel_um == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("kind", ONE_FILE)
@@ -99,7 +99,7 @@ def test_a_file_cut_short_is_refused_by_name(tmp_path, kind, kept):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
     with pytest.raises(Refusal, match=rf"ct=.*{path.name}"):
-        scans.open_scan(path).read(*EVERYTHING)
+        scans.open(path).read(*EVERYTHING)
 
 
 @pytest.mark.parametrize("kind", ONE_FILE)
@@ -107,7 +107,7 @@ def test_a_file_with_another_file_s_name_is_refused(tmp_path, kind):
     path = made(kind, tmp_path)
     path.write_bytes(b"The quick brown fox jumps over the lazy dog. " * 200)
     with pytest.raises(Refusal, match=rf"ct=.*{path.name}: not an? "):
-        scans.open_scan(path)
+        scans.open(path)
 
 
 @pytest.mark.parametrize("kind", LIBRARY)
@@ -120,14 +120,14 @@ def test_a_reader_that_is_not_installed_is_named_with_its_command(tmp_path, kind
     monkeypatch.setattr(readers.importlib, "import_module", absent)
     package = LIBRARY[kind].replace("nrrd", "pynrrd")
     with pytest.raises(Refusal, match=rf"needs the package {package}.*pip install {package}"):
-        scans.open_scan(path)
+        scans.open(path)
 
 
 @pytest.mark.parametrize("kind", ["tiff_tiles", "zipped", "tarred", "netcdf3", "ome_zarr"])
 def test_what_needs_no_reader_of_its_own_is_read_without(tmp_path, kind, monkeypatch):
     path = made(kind, tmp_path)
     monkeypatch.setattr(readers.importlib, "import_module", lambda name: 1 / 0)
-    assert scans.open_scan(path).slice_at(0).shape == (20, 26)
+    assert scans.open(path).slice_at(0).shape == (20, 26)
 
 
 def test_of_several_datasets_one_must_be_named(tmp_path):
@@ -136,11 +136,11 @@ def test_of_several_datasets_one_must_be_named(tmp_path):
         file["before/raw"], file["after/raw"] = VOLUME, VOLUME[::-1]
         file["angles"] = np.zeros(9)
     with pytest.raises(Refusal, match=r"ct_dataset=: after/raw 5x20x26, before/raw 5x20x26"):
-        scans.open_scan(tmp_path / "ct.h5")
-    scan = scans.open_scan(tmp_path / "ct.h5", dataset="/after/raw")
+        scans.open(tmp_path / "ct.h5")
+    scan = scans.open(tmp_path / "ct.h5", dataset="/after/raw")
     np.testing.assert_array_equal(scan.slice_at(0), VOLUME[4])
     with pytest.raises(Refusal, match=r"no dataset 'nowhere'.*angles 9"):
-        scans.open_scan(tmp_path / "ct.h5", dataset="nowhere")
+        scans.open(tmp_path / "ct.h5", dataset="nowhere")
 
 
 def test_axes_of_length_one_are_left_out_and_others_refused(tmp_path):
@@ -148,10 +148,10 @@ def test_axes_of_length_one_are_left_out_and_others_refused(tmp_path):
     for name, shape in (("one", (1, 5, 20, 26, 1)), ("two", (2, 5, 20, 13))):
         with h5py.File(tmp_path / f"{name}.h5", "w") as file:
             file["data"] = VOLUME.reshape(shape)
-    scan = scans.open_scan(tmp_path / "one.h5")
+    scan = scans.open(tmp_path / "one.h5")
     np.testing.assert_array_equal(scan.read(*EVERYTHING), VOLUME)
     with pytest.raises(Refusal, match=r"\(2, 5, 20, 13\) has 4 axes|no dataset with three"):
-        scans.open_scan(tmp_path / "two.h5", dataset="data")
+        scans.open(tmp_path / "two.h5", dataset="data")
 
 
 def test_a_dataset_that_was_never_written_is_refused(tmp_path):
@@ -159,20 +159,20 @@ def test_a_dataset_that_was_never_written_is_refused(tmp_path):
     with h5py.File(tmp_path / "ct.h5", "w") as file:
         file.create_dataset("data", shape=(50, 200, 200), dtype="u2")
     with pytest.raises(Refusal, match=r"0 of its 4000000 bytes were written"):
-        scans.open_scan(tmp_path / "ct.h5")
+        scans.open(tmp_path / "ct.h5")
 
 
 @pytest.mark.parametrize("kind", ["hdf5", "mrc", "ome_zarr", "netcdf3"])
 def test_a_scan_without_slices_is_refused(tmp_path, kind):
     with pytest.raises(Refusal, match=r"nothing to read|has shape|not a whole"):
-        scans.open_scan(made(kind, tmp_path, VOLUME[:0]))
+        scans.open(made(kind, tmp_path, VOLUME[:0]))
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "float32"])
 def test_negative_greys_are_windowed_like_any_other(tmp_path, dtype):
     grey = np.array([[-100, -50, 0, 50, 100]] * 2, dtype)
     (tmp_path / "ct.raw").write_bytes(grey.tobytes())
-    scan = scans.open_scan(tmp_path / "ct.raw", raw_shape=(1, 2, 5), raw_dtype=dtype)
+    scan = scans.open(tmp_path / "ct.raw", raw_shape=(1, 2, 5), raw_dtype=dtype)
     # (g + 50) * 255 / 100, clipped: -100 is below the window.
     expected = [0, 0, 128, 255, 255]
     assert Window(-50, 50).to_uint8(scan.slice_at(0))[1].tolist() == expected
@@ -182,7 +182,7 @@ def test_negative_greys_are_windowed_like_any_other(tmp_path, dtype):
 def test_values_that_are_no_numbers_are_refused_with_slice_and_count(tmp_path, bad):
     volume = VOLUME.astype(np.float32)
     volume[4, 3, 5:8] = bad
-    scan = scans.open_scan(made("ome_zarr", tmp_path, volume))
+    scan = scans.open(made("ome_zarr", tmp_path, volume))
     with pytest.raises(Refusal, match=r"slice 4: 3 of 520 values are NaN or infinite"):
         ct_patches.pooled_window(scan, ct_patches.Field(scan, "none"), (1, 99))
 
@@ -203,10 +203,10 @@ def test_an_ome_zarr_of_either_version_is_read_at_full_resolution(tmp_path):
     ]
     multiscale = {"axes": axes, "datasets": levels}
     group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
-    scan = scans.open_scan(tmp_path / "ct.zarr")
+    scan = scans.open(tmp_path / "ct.zarr")
     np.testing.assert_array_equal(scan.read(*EVERYTHING), VOLUME)
     assert scan.spacing_um == pytest.approx((3.0, 2.5, 2.5))
-    coarse = scans.open_scan(tmp_path / "ct.zarr", dataset="s1")
+    coarse = scans.open(tmp_path / "ct.zarr", dataset="s1")
     np.testing.assert_array_equal(coarse.slice_at(3), VOLUME[3, ::2, ::2])
 
 
@@ -216,19 +216,19 @@ def test_frames_of_one_dicom_file_are_slices(tmp_path):
     header = pydicom.dcmread(path)
     header.NumberOfFrames, header.PixelData = 5, VOLUME.tobytes()
     header.save_as(path)
-    np.testing.assert_array_equal(scans.open_scan(path).read(*EVERYTHING), VOLUME)
+    np.testing.assert_array_equal(scans.open(path).read(*EVERYTHING), VOLUME)
 
 
 def test_blocks_of_a_scan_follow_one_another(tmp_path):
     for k, part in enumerate((VOLUME[:2], VOLUME[2:3], VOLUME[3:])):
         written.netcdf3(tmp_path, part, f"block0000000{k}.nc")
-    scan = scans.open_scan(tmp_path)
+    scan = scans.open(tmp_path)
     assert scan.shape == (5, 20, 26)
     np.testing.assert_array_equal(scan.read(*EVERYTHING), VOLUME.view(np.int16))
     assert scan.pixel_um == pytest.approx(2.5)
     written.netcdf3(tmp_path, VOLUME[:, 1:], "block00000003.nc")
     with pytest.raises(Refusal, match=r"block00000003\.nc has slices of \(19, 26\)"):
-        scans.open_scan(tmp_path)
+        scans.open(tmp_path)
 
 
 def test_a_nifti_with_a_scale_gives_scaled_values(tmp_path):
@@ -237,7 +237,7 @@ def test_a_nifti_with_a_scale_gives_scaled_values(tmp_path):
     image.header.set_slope_inter(0.5, -3)
     nibabel.save(image, tmp_path / "ct.nii")
     expected = VOLUME.astype(np.int16) * 0.5 - 3
-    scan = scans.open_scan(tmp_path / "ct.nii")
+    scan = scans.open(tmp_path / "ct.nii")
     assert scan.dtype == np.float32
     np.testing.assert_allclose(scan.read(*EVERYTHING), expected, rtol=1e-6)
 
@@ -247,11 +247,11 @@ def test_a_series_with_a_lost_slice_or_two_series_are_refused(tmp_path):
     folder = written.dicom(tmp_path)
     written.dicom_slice(folder / "more.dcm", VOLUME[0], 7)
     with pytest.raises(Refusal, match=r"image_1\.dcm and more\.dcm.*2 slices are missing"):
-        scans.open_scan(folder)
+        scans.open(folder)
     (folder / "more.dcm").unlink()
     (folder / "image_3.dcm").unlink()
     with pytest.raises(Refusal, match=r"image_4\.dcm and image_2\.dcm.*1 slices are missing"):
-        scans.open_scan(folder)
+        scans.open(folder)
 
 
 def test_dicom_without_an_ending_is_known_by_its_mark(tmp_path):
@@ -259,7 +259,7 @@ def test_dicom_without_an_ending_is_known_by_its_mark(tmp_path):
     folder = written.dicom(tmp_path)
     for path in list(folder.iterdir()):
         path.rename(path.with_suffix(""))
-    np.testing.assert_array_equal(scans.open_scan(folder).read(*EVERYTHING), VOLUME)
+    np.testing.assert_array_equal(scans.open(folder).read(*EVERYTHING), VOLUME)
 
 
 def test_a_nrrd_header_may_not_point_elsewhere(tmp_path):
@@ -268,14 +268,14 @@ def test_a_nrrd_header_may_not_point_elsewhere(tmp_path):
     text = path.read_bytes().replace(b"ct.raw", b"../ct.raw")
     path.write_bytes(text)
     with pytest.raises(Refusal, match=r"'\.\./ct\.raw' must lie beside it"):
-        scans.open_scan(path)
+        scans.open(path)
 
 
 def test_projections_are_no_slices(tmp_path):
     pytest.importorskip("olefile")
     written.zeiss(tmp_path).rename(tmp_path / "ct.txrm")
     with pytest.raises(Refusal, match="reconstruct it"):
-        scans.open_scan(tmp_path / "ct.txrm")
+        scans.open(tmp_path / "ct.txrm")
 
 
 @pytest.mark.parametrize("lost", [(3,), (2, 4)])
@@ -286,14 +286,14 @@ def test_missing_slices_are_named(tmp_path, lost):
             (tmp_path / "sem.png").rename(tmp_path / f"core7_{z:03d}.png")
     named = ", ".join(f"core7_{z:03d}.png" for z in lost)
     with pytest.raises(Refusal, match=f"slices are missing .*: {named}; copy them"):
-        scans.open_scan(tmp_path)
+        scans.open(tmp_path)
 
 
 def test_every_tenth_slice_is_a_series_without_gaps(tmp_path):
     for z in range(0, 40, 10):
         written.png(tmp_path)
         (tmp_path / "sem.png").rename(tmp_path / f"s{z}.png")
-    assert scans.open_scan(tmp_path).shape == (4, 20, 26)
+    assert scans.open(tmp_path).shape == (4, 20, 26)
 
 
 def smooth(dtype):
@@ -306,7 +306,7 @@ def smooth(dtype):
 @pytest.mark.parametrize(("order", "warned"), [("little", False), ("big", True)])
 def test_swapped_bytes_are_suspected(tmp_path, caplog, dtype, order, warned):
     (tmp_path / "ct.raw").write_bytes(smooth(dtype).tobytes())
-    scans.open_scan(
+    scans.open(
         tmp_path / "ct.raw",
         raw_shape=(1, 80, 90),
         raw_dtype=np.dtype(dtype).name,
@@ -329,14 +329,14 @@ def test_a_stated_size_that_no_microscope_has_is_refused(tmp_path):
         with h5py.File(tmp_path / f"{name}.h5", "w") as file:
             file["data"] = VOLUME
             file["data"].attrs["element_size_um"] = sizes
-        scan = scans.open_scan(tmp_path / f"{name}.h5")
+        scan = scans.open(tmp_path / f"{name}.h5")
         with pytest.raises(Refusal, match=rf"{words[name]}.*ct_pixel_um=<micrometres>"):
             pixel_size.settle([scan], "metadata", setting="ct_pixel_um")
         assert pixel_size.settle([scan], 2.0, setting="ct_pixel_um") == 2.0
 
 
 def test_slices_further_apart_than_pixels_are_warned_of(tmp_path, caplog):
-    scan = scans.open_scan(written.ome_zarr(tmp_path))
+    scan = scans.open(written.ome_zarr(tmp_path))
     assert pixel_size.settle([scan], "metadata", setting="ct_pixel_um") == 2.5
     assert "slices are 3 um apart, but its pixels are 2.5 um" in caplog.text
 
@@ -346,4 +346,4 @@ def test_a_size_without_a_unit_is_not_believed(tmp_path):
     with h5py.File(tmp_path / "ct.h5", "w") as file:
         file["data"] = VOLUME
         file["data"].attrs["voxel_size"] = [1.0, 1.0, 1.0]
-    assert scans.open_scan(tmp_path / "ct.h5").pixel_um is None
+    assert scans.open(tmp_path / "ct.h5").pixel_um is None
