@@ -201,7 +201,8 @@ def over_files(
         "whole_s": stamps[-1] - stamps[0],
         "given_again_s": repeated,
         "given_again_equal": all(
-            np.array_equal(first.scalars[name], again.scalars[name]) for name in first.scalars
+            np.array_equal(first.scalars[name], again.scalars[name], equal_nan=True)
+            for name in first.scalars
         ),
         "tiles_per_second": rate,
         "core_ms_per_tile": 1000 * args.workers / rate,
