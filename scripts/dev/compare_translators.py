@@ -140,7 +140,8 @@ def while_training(folder: Path) -> dict[str, float]:
 
 def evaluated(out: Path, rock: str, reference: str, runs: Sequence[str]) -> dict[str, Any]:
     """Holds all translations against the SEM tiles; by run, porosity, surface and joint checks."""
-    name = f"{rock}_{len(runs)}_runs"
+    # Of these runs and no others: more of them are another evaluation.
+    name = "_".join([rock, *(run.removeprefix(f"{rock}_") for run in runs)])
     sets = [f"+sets.{run}={out}/translate/{run}" for run in runs]
     overrides = [f"run_root={out}", f"run={name}", "size=demo", "rock=mine", "ct=none"]
     left = ["sets.synthetic=none", "sets.translated=none", f"sets.real={reference}"]
