@@ -1,7 +1,18 @@
 import importlib.util
+import logging
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def log_as_before():
+    """A stage keeps its log to itself; the next test must find it open again.
+
+    pytest listens at a closed log directly, and hears twice what a test then opens.
+    """
+    yield
+    logging.getLogger("sem2ct").propagate = True
 
 
 def started(count):

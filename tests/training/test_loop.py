@@ -233,7 +233,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_leads_to_the_sa
     newest.write_bytes(newest.read_bytes()[:-100])
     logging.getLogger("sem2ct").propagate = True
     train(tmp_path / "two")
-    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    (line,) = {record.getMessage() for record in caplog.records if record.levelname == "WARNING"}
     assert "000000048.pt is damaged and was set aside as 000000048.pt.damaged" in line
     assert "going on from 000000032.pt" in line
     assert (folder / "000000048.pt.damaged").exists()
