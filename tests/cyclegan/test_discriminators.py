@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from sem2ct.cyclegan import discriminators
 from sem2ct.cyclegan.paper_networks import FineHead, PaperCtDiscriminator, PaperSemDiscriminator
+from sem2ct.cyclegan.phases import FirstConv
 
 
 def parameters(module: nn.Module) -> int:
@@ -80,6 +81,20 @@ def test_the_space_to_depth_head_equals_two_plain_convolutions():
     second = head.second
     plain = F.conv2d(maps, second.weight, second.bias, padding=3, stride=2)
     torch.testing.assert_close(head(images), plain, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("sides", [(12, 20), (10, 9), (7, 6)])
+def test_the_first_layer_on_four_phases_is_the_plain_convolution(sides: tuple[int, int]):
+    torch.manual_seed(0)
+    layer = FirstConv(3).double()
+    images = torch.randn(2, 1, *sides, dtype=torch.float64, requires_grad=True)
+    plain = F.conv2d(images, layer.weight, layer.bias, stride=2, padding=1)
+    torch.testing.assert_close(layer(images), plain, atol=1e-12, rtol=0)
+    weights = torch.randn_like(plain)
+    wanted = [images, layer.weight, layer.bias]
+    ours = torch.autograd.grad((layer(images) * weights).sum(), wanted)
+    theirs = torch.autograd.grad((plain * weights).sum(), wanted)
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
 
 
 def test_the_robust_discriminators_judge_every_place_at_two_scales():

@@ -18,8 +18,8 @@ from sem2ct.cyclegan.paper_networks import (
     LEAK,
     PaperCtDiscriminator,
     PaperSemDiscriminator,
-    channels_last,
 )
+from sem2ct.cyclegan.phases import FirstConv, channels_last
 from sem2ct.cyclegan.robust_networks import StyleTable
 
 COARSER = 4
@@ -47,7 +47,7 @@ class PatchDiscriminator(nn.Module):
             layers.append(nn.Conv2d(1, width, 3, padding=1))
             channels, wider = width, 2 * width
         for _ in range(halvings):
-            layers.append(nn.Conv2d(channels, wider, 4, stride=2, padding=1))
+            layers.append(FirstConv(wider) if channels == 1 else _halving(channels, wider))
             channels, wider = wider, min(2 * wider, 4 * width)
         self.layers = nn.ModuleList(layers)
         self.tail = nn.Conv2d(channels, 1, 3, padding=1)
@@ -139,3 +139,8 @@ def pair(
         sem = SemDiscriminator(tile_px=scale * patch_px, width=width, styles=styles)
         return sem, CtDiscriminator(width=width)
     raise ValueError(f"no network {network}; there are paper, robust")
+
+
+def _halving(channels: int, out_channels: int) -> nn.Conv2d:
+    """A zero-padded 4x4 convolution of stride 2."""
+    return nn.Conv2d(channels, out_channels, 4, stride=2, padding=1)

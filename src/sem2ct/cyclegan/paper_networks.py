@@ -7,14 +7,10 @@ the last convolution and in the residual blocks, zeros everywhere else, no affin
 in the instance norms.  Weights start at N(0, 0.02).
 
 The rewrites are exact.  Repeating pixels leaves mean and variance of a map unchanged, so
-norm and ReLU stand before the nearest x2.  A 7x7 convolution of a doubled map touches
-only 4 of the original pixels per axis and phase, so it is one 5x5 convolution to four
-phases, followed by a pixel shuffle; the 5x5 weights are a fixed linear map of the 7x7
-ones, which stay the parameters.  Where a doubled map is mirrored at its edges this does
-not hold for the outermost 3 pixels, which are computed plainly.  The first two layers of
-G_HL run on the four phases of the map (space-to-depth).  The norm of one image is a batch
-norm of a batch of one; with channels last, both it and the convolutions of few channels are
-up to twice as fast on a CPU.
+norm and ReLU stand before the nearest x2, and that and the 7x7 behind it are one 5x5
+(`phases`).  The first two layers of G_HL run on the four phases of the map, and so does
+the first of D_H.  The norm of one image is a batch norm of a batch of one; with channels
+last, both it and the convolutions of few channels are up to twice as fast on a CPU.
 
 Source: Liu & Mukerji 2022, doi:10.1029/2022GL098342; Zhu et al. 2017,
 arXiv:1703.10593 (least squares, patch discriminators, initial weights).
@@ -26,8 +22,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
+from sem2ct.cyclegan.phases import (
+    EDGE_PX,
+    DoublingConv,
+    HalvingConv,
+    MirroredDoublingConv,
+    PhasesOfOne,
+    channels_last,
+)
+
 LEAK = 0.2
-EDGE_PX = 3  # half a 7x7 kernel
 
 
 def steps_of(scale: int) -> int:
@@ -41,15 +45,6 @@ def steps_of(scale: int) -> int:
     return scale.bit_length() - 1
 
 
-def _phase_taps() -> Tensor:
-    """Which of 5 coarse pixels each of 7 taps reads, per phase: (2, 5, 7) of 0 and 1."""
-    taps = torch.zeros(2, 5, 7)
-    for phase in range(2):
-        for tap in range(7):
-            taps[phase, (phase + tap - 3) // 2 + 2, tap] = 1
-    return taps
-
-
 def _doubled_taps() -> Tensor:
     """The stride-1 7x7 between maps in space-to-depth form: (out phase, in phase, 5, 7)."""
     taps = torch.zeros(2, 2, 5, 7)
@@ -60,24 +55,12 @@ def _doubled_taps() -> Tensor:
     return taps
 
 
-def _halved_taps() -> Tensor:
-    """The stride-2 7x7 from a map in space-to-depth form: (in phase, 4, 7)."""
-    taps = torch.zeros(2, 4, 7)
-    for tap in range(7):
-        taps[(tap - 3) % 2, (tap - 3) // 2 + 2, tap] = 1
-    return taps
-
-
 def instance_norm(maps: Tensor) -> Tensor:
     """Gives each channel of each image mean 0 and variance 1; (N, C, H, W) to the same shape."""
     if maps.is_cuda:
         return F.instance_norm(maps)
-    return torch.cat([F.batch_norm(one, None, None, training=True) for one in maps.split(1)])
-
-
-def channels_last(maps: Tensor) -> Tensor:
-    """The same maps (N, C, H, W), with the channels of a pixel beside one another in memory."""
-    return maps.contiguous(memory_format=torch.channels_last)
+    normed = [F.batch_norm(one, None, None, training=True) for one in maps.split(1)]
+    return normed[0] if len(normed) == 1 else torch.cat(normed)
 
 
 def before_norm(conv: nn.Conv2d) -> nn.Conv2d:
@@ -89,67 +72,6 @@ def before_norm(conv: nn.Conv2d) -> nn.Conv2d:
     assert conv.bias is not None
     conv.bias.requires_grad_(False)
     return conv
-
-
-class DoublingConv(nn.Conv2d):
-    """Nearest x2, then a zero-padded 7x7 convolution, as one 5x5 convolution."""
-
-    taps: Tensor
-
-    def __init__(self, channels: int, out_channels: int) -> None:
-        """Makes the 7x7 weights (out_channels, channels, 7, 7) and the bias."""
-        super().__init__(channels, out_channels, 7, padding=3)
-        self.register_buffer("taps", _phase_taps(), persistent=False)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Maps (N, C, H, W) to (N, O, 2 H, 2 W)."""
-        out, channels = self.weight.shape[:2]
-        rows = torch.einsum("aut,oits->oaius", self.taps, self.weight)
-        weight = torch.einsum("bvs,oaius->oabiuv", self.taps, rows)
-        weight = weight.reshape(4 * out, channels, 5, 5)
-        assert self.bias is not None
-        phases = F.conv2d(input, weight, self.bias.repeat_interleave(4), padding=2)
-        return F.pixel_shuffle(phases, 2)
-
-
-class MirroredDoublingConv(DoublingConv):
-    """Nearest x2, mirrored edges, 7x7 convolution: 5x5 inside, plainly along the frame."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Maps (N, C, H, W) to (N, O, 2 H, 2 W)."""
-        height, width = input.shape[2:]
-        if min(height, width) <= EDGE_PX:
-            return self._plain(input, (3, 3, 3, 3))
-        # 3 coarse pixels become 6, of which 3 are mirrored out: what 3 rows of the result see.
-        top = self._plain(input[:, :, :EDGE_PX], (3, 3, 3, 0))
-        bottom = self._plain(input[:, :, -EDGE_PX:], (3, 3, 0, 3))
-        left = self._plain(input[..., :EDGE_PX], (3, 0, 0, 0))
-        right = self._plain(input[..., -EDGE_PX:], (0, 3, 0, 0))
-        inner = super().forward(input)[..., EDGE_PX:-EDGE_PX, EDGE_PX:-EDGE_PX]
-        return torch.cat([top, torch.cat([left, inner, right], 3), bottom], 2)
-
-    def _plain(self, maps: Tensor, mirrored: tuple[int, int, int, int]) -> Tensor:
-        doubled = F.interpolate(maps, scale_factor=2.0, mode="nearest")
-        return F.conv2d(F.pad(doubled, mirrored, mode="reflect"), self.weight, self.bias)
-
-
-class HalvingConv(nn.Conv2d):
-    """Zero-padded 7x7 convolution of stride 2, of a map given as its four phases."""
-
-    taps: Tensor
-
-    def __init__(self, channels: int, out_channels: int) -> None:
-        """Makes the 7x7 weights (out_channels, channels, 7, 7) and the bias."""
-        super().__init__(channels, out_channels, 7, padding=3, stride=2)
-        self.register_buffer("taps", _halved_taps(), persistent=False)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Maps (N, 4 C, H / 2, W / 2), one phase after the other, to (N, O, H / 2, W / 2)."""
-        rows = torch.einsum("put,oits->oipus", self.taps, self.weight)
-        weight = torch.einsum("qvs,oipus->opqiuv", self.taps, rows)
-        weight = weight.reshape(self.out_channels, -1, 4, 4)
-        # Two zeros before and one behind: cutting a row is cheaper than padding the wide maps.
-        return F.conv2d(input, weight, self.bias, padding=2)[..., :-1, :-1]
 
 
 class FineHead(nn.Module):
@@ -327,7 +249,7 @@ class PaperSemDiscriminator(nn.Module):
         """
         super().__init__()
         steps = steps_of(scale)
-        self.head = nn.Conv2d(1, width, 7, padding=3, stride=2)
+        self.head = PhasesOfOne(width)
         self.steps = nn.ModuleList(
             before_norm(_wider(width << step, kernel=7, stride=2 if step < steps - 1 else 1))
             for step in range(steps)

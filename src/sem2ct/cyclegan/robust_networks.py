@@ -21,6 +21,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
 from sem2ct.cyclegan.paper_networks import LEAK, steps_of
+from sem2ct.cyclegan.phases import channels_last
 from sem2ct.runtime.seeding import hashed_normal, mix
 
 # Greys are kept this far inside (-1, 1) before tanh is inverted.
@@ -259,7 +260,7 @@ class RobustCtToSem(nn.Module):
             origin = (zeros, zeros, zeros)
         upsampled = self.enlarge(ct.float())
         # Channels last is what convolutions of few channels like, on CPU and GPU.
-        maps = self.head(ct).contiguous(memory_format=torch.channels_last)
+        maps = channels_last(self.head(ct))
         if noise_key is not None:
             maps = self.noise(maps, noise_key, origin, style)
         for block, styled in zip(self.blocks, self.styled, strict=True):
@@ -302,8 +303,7 @@ class RobustSemToCt(nn.Module):
 
     def forward(self, sem: Tensor) -> Tensor:
         """Maps (N, 1, H, W) in [-1, 1] to (N, 1, H / scale, W / scale), float32."""
-        maps = self.head(F.pixel_unshuffle(sem, self.fold))
-        maps = maps.contiguous(memory_format=torch.channels_last)
+        maps = self.head(channels_last(F.pixel_unshuffle(sem, self.fold)))
         for step in self.steps:
             maps = step(F.leaky_relu_(maps, LEAK))
         maps = F.leaky_relu_(self.block(maps), LEAK)
