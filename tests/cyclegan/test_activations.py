@@ -15,7 +15,12 @@ def make(**changes) -> CycleganTrainer:
         **{"network": "robust", "scale": SCALE, "patch_px": PATCH, "width": 8, "blocks": 1},
         **{"discriminator_width": 4, "batch_size": BATCH, "batch_per_device": BATCH},
         **{"learning_rate": 1e-3, "constant_images": 100, "total_images": 100, "history": 6},
-        **{"cycle_weight": 10.0, "sem_cycle_weight": 1.0, "consistency_weight": 10.0},
+        **{
+            "cycle_weight": 10.0,
+            "sem_cycle_weight": 1.0,
+            "sem_cycle_interval": 1,
+            "consistency_weight": 10.0,
+        },
         **{"guard_images": 1000, "ema_half_life_images": 20, "precision": "float32", "seed": 5},
     }
     return CycleganTrainer(**{**settings, **changes}, device=torch.device("cpu"))

@@ -140,7 +140,13 @@ def test_the_picture_of_styles_has_a_row_for_the_ct_and_for_each_style():
 SMALL: dict[str, Any] = {
     **{"network": "robust", "scale": 4, "patch_px": 4, "width": 8, "blocks": 1},
     **{"discriminator_width": 8, "batch_size": 8, "batch_per_device": 8, "history": 0},
-    **{"cycle_weight": 1.0, "sem_cycle_weight": 0.0, "consistency_weight": 5.0, "seed": 3},
+    **{
+        "cycle_weight": 1.0,
+        "sem_cycle_weight": 0.0,
+        "sem_cycle_interval": 1,
+        "consistency_weight": 5.0,
+        "seed": 3,
+    },
     **{"constant_images": 10**6, "total_images": 10**6, "guard_images": 10**6},
     **{"learning_rate": 4e-3, "ema_half_life_images": 100, "precision": "float32"},
     "device": torch.device("cpu"),

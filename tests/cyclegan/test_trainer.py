@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "total_images": 40,
     "cycle_weight": 10.0,
     "sem_cycle_weight": 1.0,
+    "sem_cycle_interval": 1,
     "consistency_weight": 10.0,
     "history": 6,
     "guard_images": 1000,
@@ -218,6 +219,15 @@ def test_the_sem_cycle_fades_in_robust_and_stays_in_paper():
     assert [robust._sem_cycle_weight(seen) for seen in (0, 10, 40)] == [3.0, 2.25, 0.0]
     assert [paper._sem_cycle_weight(seen) for seen in (0, 10, 40)] == [15.0] * 3
     assert "sem_cycle" not in robust.step(whole_batch(40), 40)
+
+
+def test_the_sem_cycle_is_taken_every_fourth_step_four_times_as_heavy():
+    trainer = make(sem_cycle_weight=3.0, sem_cycle_interval=4, total_images=10**9)
+    seen = [BATCH * step for step in range(9)]
+    weights = [trainer._sem_cycle_weight(images) for images in seen]
+    torch.testing.assert_close(weights, [12.0, 0.0, 0.0, 0.0, 12.0, 0.0, 0.0, 0.0, 12.0])
+    taken = ["sem_cycle" in trainer.step(whole_batch(images), images) for images in seen[:5]]
+    assert taken == [True, False, False, False, True]
 
 
 def test_the_translators_learn_to_bring_the_ct_back():

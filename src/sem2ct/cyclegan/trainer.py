@@ -33,7 +33,7 @@ from sem2ct.runtime.device import autocast
 from sem2ct.runtime.distributed import share, world_size
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.seeding import mix
-from sem2ct.runtime.sums import gradients
+from sem2ct.runtime.sums import gradients, woven
 from sem2ct.training.averaging import Averaged
 from sem2ct.training.schedules import constant_then_linear
 from sem2ct.training.soundness import MENDED
@@ -64,6 +64,7 @@ class CycleganTrainer:
         total_images: int,
         cycle_weight: float,
         sem_cycle_weight: float,
+        sem_cycle_interval: int,
         consistency_weight: float,
         history: int,
         guard_images: int,
@@ -75,9 +76,8 @@ class CycleganTrainer:
     ) -> None:
         """Makes the networks and their optimizers.
 
-        Args: the settings of `train-cyclegan` under the same names, with their meaning; patch_px
-        is the side of a CT patch, and paper weights both cycles with `cycle_weight`, without
-        consistency.
+        Args: the settings of `train-cyclegan` under the same names; patch_px is the side of a CT
+        patch, and paper weights both cycles with `cycle_weight`, without consistency.
         """
         named: dict[str, Any] = {"network": network, "scale": scale, "styles": styles}
         self.network, self.scale, self.seed, self.device = network, scale, seed, device
@@ -86,7 +86,7 @@ class CycleganTrainer:
         self.constant_images, self.total_images = constant_images, total_images
         self.cycle_weight, self.sem_cycle_weight = cycle_weight, sem_cycle_weight
         self.consistency_weight = consistency_weight if network == "robust" else 0.0
-        self.guard_images = guard_images
+        self.guard_images, self.sem_cycle_interval = guard_images, sem_cycle_interval
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(seed, "cyclegan", "weights"))
             translators = generators.pair(**named, width=width, blocks=blocks)
@@ -161,7 +161,7 @@ class CycleganTrainer:
 
         _learn(self.learned["judges"], True)
         real = {"sem": (sem, *style), "ct": (ct,)}
-        fresh = {name: _woven(several) for name, several in fakes.items()}
+        fresh = {name: woven(several) for name, several in fakes.items()}
         shown = {
             name: self.histories[name].exchange(fresh[name], images_seen, *real[name][1:])
             for name in fresh
@@ -326,9 +326,12 @@ class CycleganTrainer:
                 group["lr"] = self.learning_rate * factor
 
     def _sem_cycle_weight(self, images_seen: int) -> float:
-        if self.network == "paper":
-            return self.cycle_weight
-        return self.sem_cycle_weight * max(0.0, 1 - images_seen / self.total_images)
+        if (images_seen // self.batch_size) % self.sem_cycle_interval:
+            return 0.0
+        weight = self.cycle_weight
+        if self.network == "robust":
+            weight = self.sem_cycle_weight * max(0.0, 1 - images_seen / self.total_images)
+        return weight * self.sem_cycle_interval
 
     def _calibrate(self) -> None:
         """Starts the skips with the grey map that the first batch suggests."""
@@ -375,14 +378,6 @@ class CycleganTrainer:
                 f"grey_correlation is {float(self.correlation):.2f} after {seen} images: the"
                 f" translation is dark where the CT is bright; {self._remedy()}, under another run="
             )
-
-
-def _woven(several: dict[int, Tensor]) -> Tensor:
-    """Images of all rounds in the order of the batch; round k has every K-th one."""
-    woven = torch.cat(list(several.values()))
-    for k, images in several.items():
-        woven[k :: len(several)] = images
-    return woven
 
 
 def _learn(parameters: list[nn.Parameter], learning: bool) -> None:

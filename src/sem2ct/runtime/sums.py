@@ -158,3 +158,18 @@ def _spread(flat: Tensor, parameters: list[nn.Parameter], incomplete: bool) -> N
         parameter.grad = (
             torch.empty_like(parameter).copy_(part.view_as(parameter)) if anywhere else None
         )
+
+
+def woven(several: dict[int, Tensor]) -> Tensor:
+    """Images of all rounds in the order of the batch.
+
+    Args:
+        several: By round k of K, the images (n, ...) of this rank's batch at k, k + K, ...
+
+    Returns:
+        (N, ...).
+    """
+    whole = torch.cat(list(several.values()))
+    for k, images in several.items():
+        whole[k :: len(several)] = images
+    return whole

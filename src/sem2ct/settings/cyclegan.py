@@ -47,6 +47,8 @@ class TrainCycleganSettings(TrainingSettings):
     """Weight of CT -> SEM -> CT (and, in paper, of SEM -> CT -> SEM)."""
     sem_cycle_weight: Annotated[float, Field(ge=0)]
     """Weight of SEM -> CT -> SEM; it decays to 0 in robust."""
+    sem_cycle_interval: Positive
+    """Every so many steps SEM -> CT -> SEM is taken, so many times as heavy."""
     consistency_weight: Annotated[float, Field(ge=0)]
     """Weight of the hinge on |degrade(fake_sem) - ct| above the CT's noise; 0 in paper."""
     history: Annotated[int, Field(ge=0)]
