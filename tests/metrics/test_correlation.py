@@ -1,3 +1,8 @@
+import os
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -125,6 +130,28 @@ def test_doubtful_rounding_is_counted_again_in_float64(monkeypatch):
 
     monkeypatch.setattr(correlation, "_raw_hits", coarse)
     np.testing.assert_array_equal(correlation.pair_counts(pores, 4)[0], expected)
+
+
+PAGES = """
+import resource, numpy as np
+from sem2ct.metrics import correlation
+pores = np.random.default_rng(0).integers(0, 10, (1024, 1024), dtype=np.uint8) < 3
+for _ in range(5):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    correlation.pair_counts(pores, 256)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_an_image_is_counted_in_the_memory_of_the_one_before():
+    default = {name: of for name, of in os.environ.items() if not name.startswith("MALLOC_")}
+    found = subprocess.run(
+        [sys.executable, "-c", PAGES], env=default, capture_output=True, text=True, check=True
+    )
+    fetched = [int(line) for line in found.stdout.split()]
+    assert fetched[0] > 1000
+    assert max(fetched[2:]) < 200
 
 
 def test_stripes_have_a_triangular_correlation_across_and_none_along():

@@ -33,6 +33,14 @@ def test_the_gradient_of_a_ramp_is_its_slope_over_the_two_axes():
     assert descriptors.mean_gradient(falling) == (3 + 5) / 2
 
 
+@pytest.mark.parametrize("height", [257, 258, 700])
+def test_the_gradient_of_a_tall_image_of_bright_pixels_is_exact(height):
+    grey = np.full((height, 4), 255, np.uint8)
+    grey[::5] = 254
+    apart = np.abs(np.diff(grey.astype(int), axis=0))
+    assert descriptors.mean_gradient(grey) == apart.mean() / 2
+
+
 def test_each_number_stands_under_its_name():
     grey = np.random.default_rng(1).integers(0, 200, (30, 40)).astype(np.uint8)
     levels = np.bincount(grey.ravel(), minlength=256)

@@ -122,6 +122,48 @@ def test_every_tile_is_looked_up_in_its_place(real):
     assert len(count) == 4
 
 
+def looked_here():
+    """Tiles this rank reads, first and again, images it reads, and what all ranks see."""
+    real = [texture(256, seed=seed, blur=3) for seed in range(3)]
+    tiles = [real[k % 3][5 * k : 5 * k + 64, 7:71] for k in range(7)]
+    tiles[4] = texture(64, seed=50, blur=3)
+    read_tiles, read_images = [], []
+
+    def tile(k):
+        read_tiles.append(k)
+        return tiles[k]
+
+    def image(k):
+        read_images.append(k)
+        return real[k]
+
+    gallery = Gallery([reduced(one, 4) for one in real], 16, frames=np.arange(3))
+    how = {"most": 7, "factor": 4, "held_out": False, "workers": 1, "on_tile": list}
+    seen = looks.look(tile, np.arange(7), gallery=gallery, **how)
+    mine = list(read_tiles)
+    matches = looks.search(seen, read=tile, read_image=image, factor=4)
+    return (
+        mine,
+        read_tiles[len(mine) :],
+        read_images,
+        (seen.slopes, seen.seams, seen.reduced, seen.coarse, matches),
+    )
+
+
+def test_several_processes_share_the_tiles_and_see_what_one_sees(two_ranks, four_ranks):
+    tiles, again, images, alone = looked_here()
+    assert (tiles, sorted(images)) == ([*range(7)], [0, 1, 2])
+    assert sorted(again) == [0, 1, 2, 3, 5, 6]  # number 4 resembles nothing
+    assert [match.similarity > 0.99 for match in alone[-1]] == [True] * 4 + [False, True, True]
+    for count, ranks in ((2, two_ranks), (4, four_ranks)):
+        found = ranks(looked_here)
+        assert [one[0] for one in found] == [[*range(7)][rank::count] for rank in range(count)]
+        assert sorted(k for one in found for k in one[2]) == [0, 1, 2]
+        for *_, seen in found:
+            for ours, theirs in zip(seen, alone, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+
+
 def test_held_out_tiles_are_not_found_in_their_own_image(real):
     tiles = [real[1][:64, :64]]
     ((own,), _) = found(look(tiles, [1], real=real), tiles, real)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LAGS = 14
+ROWS_IN_16_BITS = 257  # of 255 at most: 65535
 NAMES = (
     "porosity",
     "specific_surface",
@@ -83,8 +84,9 @@ def mean_gradient(grey: NDArray[np.uint8]) -> float:
 
 
 def _sum(grey: NDArray[np.uint8]) -> int:
-    """Sum, row by row in 32 bits, then in 64: several times as fast as 64 bits throughout."""
-    return int(grey.sum(axis=0, dtype=np.uint32).sum(dtype=np.uint64))
+    """Sum, down the columns of so few rows that 16 bits hold it: 64 bits take six times as long."""
+    strips = (grey[y : y + ROWS_IN_16_BITS] for y in range(0, len(grey), ROWS_IN_16_BITS))
+    return sum(int(strip.sum(axis=0, dtype=np.uint16).sum(dtype=np.uint64)) for strip in strips)
 
 
 def describe(

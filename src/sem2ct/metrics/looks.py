@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sem2ct.metrics import memorisation
 from sem2ct.metrics.memorisation import Gallery, Match
+from sem2ct.runtime import distributed
 
 Read = Callable[[int], NDArray[np.uint8]]
 COMPARED = 1000
@@ -120,7 +121,7 @@ def look(
     workers: int,
     on_tile: Callable[[], object],
 ) -> Looked:
-    """Reads tiles once, and looks them up in the reduced real images.
+    """Reads tiles once, and looks them up in the reduced real images; each rank its share.
 
     Args:
         read: Gives the tile of a number, from any thread.
@@ -130,10 +131,10 @@ def look(
         gallery: The real images, reduced.
         held_out: Whether the tiles are real: each then is not compared with its own frame.
         workers: Threads.
-        on_tile: Called after each tile.
+        on_tile: Called after each tile of this rank.
 
     Returns:
-        What was seen.
+        What was seen, the same on all ranks.
     """
     chosen = evenly(len(frames), most)
     compared = evenly(len(chosen), COMPARED)
@@ -146,20 +147,21 @@ def look(
         match = gallery.best(small, without=without)
         return (grey_slope(grey), seam(grey)), match, small if k in kept else None
 
-    numbers, coarse, small = [], [], []
+    seen = []
     with ThreadPoolExecutor(workers) as pool:
-        for both, match, image in pool.map(one, range(len(chosen))):
-            numbers.append(both)
-            coarse.append(match)
-            if image is not None:
-                small.append(image)
+        for of_tile in pool.map(one, distributed.mine(len(chosen))):
+            seen.append(of_tile)
             on_tile()
-    slopes, seams = np.array(numbers).T
-    return Looked(chosen, frames[chosen], slopes, seams, coarse, compared, np.stack(small))
+    shares = distributed.gathered(seen)
+    every = [shares[k % len(shares)][k // len(shares)] for k in range(len(chosen))]
+    slopes, seams = np.array([numbers for numbers, _, _ in every]).T
+    small = np.stack([image for _, _, image in every if image is not None])
+    coarse = [match for _, match, _ in every]
+    return Looked(chosen, frames[chosen], slopes, seams, coarse, compared, small)
 
 
 def search(looked: Looked, *, read: Read, read_image: Read, factor: int) -> list[Match]:
-    """Finds the places of promising tiles to the pixel.
+    """Finds the places of promising tiles to the pixel; each rank those of some images.
 
     Args:
         looked: The tiles, and where they lie on the reduced grid.
@@ -168,18 +170,22 @@ def search(looked: Looked, *, read: Read, read_image: Read, factor: int) -> list
         factor: `memorisation.reduction`.
 
     Returns:
-        One match per tile, in pixels.
+        One match per tile, in pixels, the same on all ranks.
     """
-    coarse = looked.coarse
-    found = list(coarse)
-    opened, image = -1, np.zeros((0, 0), np.uint8)
-    # Image by image, so that each is read once.
-    for k in sorted(range(len(coarse)), key=lambda k: coarse[k].image):
-        match = coarse[k]
-        if match.similarity >= memorisation.PROMISING and match.image != opened:
-            opened, image = match.image, read_image(match.image)
-        tile = read(int(looked.tiles[k]))
-        found[k] = memorisation.refined(tile, image, match, factor=factor)
+    found = [memorisation.in_pixels(match, factor=factor) for match in looked.coarse]
+    promising: dict[int, list[int]] = {}  # by image, so that each is read once
+    for k, match in enumerate(looked.coarse):
+        if match.similarity >= memorisation.PROMISING:
+            promising.setdefault(match.image, []).append(k)
+    refined: dict[int, Match] = {}
+    for number in [*promising][distributed.rank() :: distributed.world_size()]:
+        image = read_image(number)
+        for k in promising[number]:
+            tile, coarse = read(int(looked.tiles[k])), looked.coarse[k]
+            refined[k] = memorisation.refined(tile, image, coarse, factor=factor)
+    for share in distributed.gathered(refined):
+        for k, match in share.items():
+            found[k] = match
     return found
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -36,6 +37,7 @@ DIRECTIONS = ("radial", "x", "y")
 SAMPLE = 64
 """Tiles measured dearly, if not said otherwise."""
 AHEAD = 4  # tasks waiting per worker
+TILES_SENT = 8  # by a process at once: sending one costs as much as sending eight
 SAMPLED: dict[str, tuple[int, str]] = {
     "chord_pore_x": (1, "mean length of the runs of pore along x that do not touch the frame"),
     "chord_pore_y": (1, "mean length of the runs of pore along y that do not touch the frame"),
@@ -214,10 +216,9 @@ class _Question:
     every: int
     """Each so many tiles one is measured dearly."""
 
-    def answer(self, read: Read, index: int) -> TileNumbers:
-        dearly = index % self.every == 0
+    def answer(self, read: Read, indices: Sequence[int]) -> list[TileNumbers]:
         how = {"threshold": self.threshold, "reach_px": self.reach_px}
-        return tile(read(index), **how, dearly=dearly)
+        return [tile(read(k), **how, dearly=k % self.every == 0) for k in indices]
 
 
 def _gather(rows: Sequence[TileNumbers], span: range, *, question: _Question) -> Arrays:
@@ -267,28 +268,31 @@ def _opened(pickled: bytes) -> Read:
     return pickle.loads(pickled).opener()
 
 
-def _answer_reopened(question: _Question, pickled: bytes, index: int) -> TileNumbers:
-    return question.answer(_opened(pickled), index)
+def _answer_reopened(
+    question: _Question, pickled: bytes, indices: Sequence[int]
+) -> list[TileNumbers]:
+    return question.answer(_opened(pickled), indices)
 
 
 def _in_order(
     read: Read | Reopen, workers: int, question: _Question, indices: Iterable[int]
 ) -> Iterator[TileNumbers]:
     """Numbers of the tiles in their order; few wait, so memory stays flat."""
-    waiting: deque[Future[TileNumbers]] = deque()
+    waiting: deque[Future[list[TileNumbers]]] = deque()
     if isinstance(read, Reopen):
         fresh = multiprocessing.get_context("spawn")  # a forked torch may wait for ever
         pool = ProcessPoolExecutor(workers, mp_context=fresh)
-        one = partial(_answer_reopened, question, pickle.dumps(read))
+        some, at_once = partial(_answer_reopened, question, pickle.dumps(read)), TILES_SENT
     else:
-        pool, one = ThreadPoolExecutor(workers), partial(question.answer, read)
+        pool, some, at_once = ThreadPoolExecutor(workers), partial(question.answer, read), 1
+    rest = iter(indices)
     with pool:
-        for index in indices:
-            waiting.append(pool.submit(one, index))
+        while asked := list(islice(rest, at_once)):
+            waiting.append(pool.submit(some, asked))
             if len(waiting) > AHEAD * workers:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
 
 
 def tiles(

@@ -202,6 +202,11 @@ def _window_sums(values: NDArray[np.float64], px: int) -> NDArray[np.float64]:
     return total[px:, px:] - total[:-px, px:] - total[px:, :-px] + total[:-px, :-px]
 
 
+def in_pixels(coarse: Match, *, factor: int) -> Match:
+    """A match on the reduced grid, its place in pixels."""
+    return replace(coarse, y=coarse.y * factor, x=coarse.x * factor)
+
+
 def refined(
     tile: NDArray[np.uint8], image: NDArray[np.uint8], coarse: Match, *, factor: int
 ) -> Match:
@@ -215,11 +220,9 @@ def refined(
 
     Returns:
         The match in pixels, found at the reduced scale among all shifts of less than one
-        reduced pixel; one that is not promising is only put into pixels.
+        reduced pixel.
     """
     top, left = coarse.y * factor, coarse.x * factor
-    if not coarse.similarity >= PROMISING:
-        return replace(coarse, y=top, x=left)
     template = reduced(turned(tile, coarse.orientation), factor)
     side = template.shape[0] * factor
     y0, x0 = max(top - factor + 1, 0), max(left - factor + 1, 0)

@@ -18,7 +18,7 @@ from sem2ct.metrics import joint, looks, measure, memorisation, segmentation
 from sem2ct.metrics.chunks import Journal
 from sem2ct.metrics.comparisons import Measured, Search
 from sem2ct.metrics.grids import Grid
-from sem2ct.metrics.memorisation import Gallery
+from sem2ct.metrics.memorisation import Gallery, Match
 from sem2ct.runtime import distributed, log
 
 MASK_LEVEL = 128
@@ -124,6 +124,30 @@ class Looking:
         self._gallery = Gallery(images, side, frames=whole.frames)
         self.search = Search(whole.frames, whole.origin, self._factor)
 
+    def looked(self, one: ImageSet) -> tuple[looks.Looked, list[Match]]:
+        """Looks at one set; each rank at its share of the tiles.
+
+        Args:
+            one: The set.
+
+        Returns:
+            What was seen, and the place each tile resembles most; the same on all ranks.
+        """
+        share = len(distributed.mine(min(self._most, len(one))))
+        with log.progress(share, unit="tiles", what=f"look at {one.name}") as bar:
+            looked = looks.look(
+                one.read,
+                one.frames,
+                most=self._most,
+                factor=self._factor,
+                gallery=self._gallery,
+                held_out=one.name == self._real.name,
+                workers=self._workers,
+                on_tile=bar.update,
+            )
+        read = {"read": one.read, "read_image": self._real.whole.read}
+        return looked, looks.search(looked, factor=self._factor, **read)
+
     def measured(
         self, one: ImageSet, found: measure.SetNumbers, features: NDArray[np.float32] | None
     ) -> Measured:
@@ -137,20 +161,7 @@ class Looking:
         Returns:
             All that was measured of it.
         """
-        most = min(self._most, len(one))
-        with log.progress(most, unit="tiles", what=f"look at {one.name}") as bar:
-            looked = looks.look(
-                one.read,
-                one.frames,
-                most=self._most,
-                factor=self._factor,
-                gallery=self._gallery,
-                held_out=one.name == self._real.name,
-                workers=self._workers,
-                on_tile=bar.update,
-            )
-        read = {"read": one.read, "read_image": self._real.whole.read}
-        matches = looks.search(looked, factor=self._factor, **read)
+        looked, matches = self.looked(one)
         return Measured(
             found,
             one.frames,
@@ -184,15 +195,20 @@ class Looking:
 def assist(
     sets: dict[str, ImageSet],
     *,
+    reference: str,
     level: int,
     reach_px: int,
+    looked_tiles: int,
     processes: int,
     cut: dict[str, int],
     kept: Path,
 ) -> None:
-    """What ranks above 0 do for `survey`, with its arguments: measure a share of the tiles."""
+    """What ranks above 0 do for `survey`, with its arguments: their share of the tiles."""
     for one in sets.values():
         numbers(one, level=level, reach_px=reach_px, workers=processes, cut=cut, kept=kept)
+    looking = Looking(sets[reference], tile_px=cut["tile_px"], most=looked_tiles, workers=processes)
+    for one in sets.values():
+        looking.looked(one)
 
 
 def survey(
