@@ -79,3 +79,10 @@ def test_size_paper_holds_the_published_numbers():
     assert train.batch_size == max(min(4 * min(4096 // 1024, 32), 64), 4)
     assert train.r1_gamma == pytest.approx(0.0002 * 1024**2 / 16)
     assert train.ema_half_life_images == 16 * 10 / 32 * 1000
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_older_runs_are_taken_for_can_be_asked_for_today(stage):
+    later = dict(config.MODELS[stage].LATER)
+    asked = config.build(stage, composition.settings_of(stage, []) | later)
+    assert {name: getattr(asked, name) for name in later} == later

@@ -83,6 +83,22 @@ def test_the_same_command_again_changes_nothing(outputs, command):
     assert all(before[path] == after[path] for path in before if path.is_file())
 
 
+def test_a_run_older_than_a_setting_is_complete_still(outputs, capsys):
+    sheet = folder(outputs, "train-cyclegan") / "config.yaml"
+    before = sheet.read_text()
+    again = ["train-cyclegan", "size=tiny", "machine=cpu", f"run_root={outputs}"]
+    try:
+        sheet.write_text(before.replace("styles: 1\n", "").replace("sem_styles: all\n", ""))
+        assert len(sheet.read_text().splitlines()) == len(before.splitlines()) - 2
+        assert sem2ct(*again) == 0
+        assert sem2ct(*again, "styles=2") == 2
+    finally:
+        sheet.write_text(before)
+    said = capsys.readouterr().err
+    assert "complete already" in said
+    assert "  styles: 1 (this folder) / 2 (now)" in said
+
+
 def test_changed_settings_are_refused_with_the_differing_line(outputs, capsys):
     code = sem2ct(
         "train-stylegan", "size=tiny", "machine=cpu", f"run_root={outputs}", "r1_gamma=2.5"

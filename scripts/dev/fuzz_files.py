@@ -37,7 +37,7 @@ from sem2ct.data import scans, toy_rock
 from sem2ct.data.frames import Frames
 from sem2ct.data.image_sets import open_set
 from sem2ct.data.store import Store
-from sem2ct.metrics import earlier, verdicts
+from sem2ct.metrics import earlier
 from sem2ct.runtime import checkpoint
 from sem2ct.runtime.run_folder import RunFolder
 from sem2ct.stylegan import trained
@@ -123,7 +123,8 @@ def opened(root: Path, command: str) -> Look:
 
     def look(outputs: Path) -> None:
         path = outputs / stage / RUN
-        folder = RunFolder.open(path, asked.model_dump(mode="json"), inputs=module.inputs(asked))
+        values, inputs = asked.model_dump(mode="json"), module.inputs(asked)
+        folder = RunFolder.open(path, values, inputs=inputs, later=asked.LATER)
         if folder.finished:
             folder.facts()
         folder.rewind(16)
@@ -198,8 +199,7 @@ def look_at_volume(outputs: Path) -> None:
 def look_at_numbers(outputs: Path) -> None:
     """Compares an earlier evaluation with itself, as evaluate does."""
     where = outputs / f"evaluate/{RUN}"
-    metrics = earlier.opened(where, setting="earlier")
-    verdicts.lines(metrics)
+    metrics = earlier.complete(where)
     earlier.lines(earlier.differences(metrics, metrics, where=str(where)))
 
 

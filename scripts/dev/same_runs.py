@@ -1,10 +1,11 @@
 """Compares run folders file by file: the same run, or a run that was disturbed.
 
-What says when and where, and not what, is not compared; `LEFT_OUT` and `TIMED` list it.
+What says when and where, and not what, is not compared; `LEFT_OUT`, `TIMED`, `TOLD` list it.
 """
 
 import contextlib
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ LEFT_OUT = {
     "events.out.tfevents.*": "TensorBoard's copy of values.jsonl, named after host and second",
 }
 TIMED = {"seconds", "images_per_second", "date", "modified_ns"}
+# Who asked, and of which state of the source: of a report its rows of these names.
+TOLD = {"command", "commit"}
 GROWING = {"values.jsonl", "*.journal*.jsonl"}
 REPLACED = {"best.json"}
 
@@ -22,8 +25,10 @@ REPLACED = {"best.json"}
 def left_out() -> str:
     """Says what is not compared, and why."""
     lines = [f"not compared: {name} ({why})" for name, why in LEFT_OUT.items()]
-    timed = ", ".join(sorted(TIMED))
-    return "\n".join([*lines, f"not compared: {timed} in .json and .jsonl files (they are time)"])
+    timed, told = ", ".join(sorted(TIMED)), ", ".join(sorted(TOLD))
+    lines.append(f"not compared: {timed} in .json and .jsonl files (they are time)")
+    lines.append(f"not compared: {told} in provenance.json; these and date in report.html")
+    return "\n".join(lines)
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -80,15 +85,27 @@ def _files(folder: Path) -> set[str]:
 
 
 def _content(path: Path) -> Any:
-    """Bytes; of JSON the values but times; of journals the set of whole entries."""
+    """Bytes; of JSON the values but times; of journals the set of whole entries; see `TOLD`."""
     if path.match("*.journal*.jsonl"):
         # A slab whose entry was lost is noted again; a killed writer leaves half a line.
         return {line for line in path.read_text().splitlines() if _is_json(line)}
     if path.suffix == ".jsonl":
         return [_timeless(json.loads(line)) for line in path.read_text().splitlines()]
     if path.suffix == ".json":
-        return _timeless(json.loads(path.read_text()))
+        value = _timeless(json.loads(path.read_text()))
+        if path.name == "provenance.json" and isinstance(value, dict):
+            value = {name: part for name, part in value.items() if name not in TOLD}
+        return value
+    if path.name == "report.html":
+        return _untold(path.read_bytes())
     return path.read_bytes()
+
+
+def _untold(report: bytes) -> bytes:
+    """A report without its rows of `TOLD` and date, and without the date below its title."""
+    names = "|".join(sorted(TOLD | {"date"})).encode()
+    report = re.sub(rb"<tr><td>(?:%b)</td><td>.*?</td></tr>" % names, b"", report)
+    return re.sub(rb"(?<=</b>, )\d{4}-\d\d-\d\d(?=\.\s)", b"", report, count=1)
 
 
 def _timeless(value: Any) -> Any:

@@ -218,7 +218,8 @@ def _facts_if_complete(stage: str, settings: Any) -> dict[str, Any] | None:
     if not (path / "done.json").exists() or settings.asks_more:
         return None
     writer = os.environ.get("RANK", "0") == "0"
-    return RunFolder.open(path, settings.model_dump(mode="json"), writer=writer).facts()
+    values, later = settings.model_dump(mode="json"), settings.LATER
+    return RunFolder.open(path, values, later=later, writer=writer).facts()
 
 
 def work(stage: str, values: dict[str, Any]) -> None:
@@ -241,12 +242,15 @@ def work(stage: str, values: dict[str, Any]) -> None:
         path,
         settings.model_dump(mode="json"),
         inputs=module.inputs(settings),
+        later=settings.LATER,
         writer=distributed.is_main(),
     )
     log.start(path)
     LOGGER.info("%s: in %s", stage, path)
     if folder.left_by:
         LOGGER.info("%s broke off here; going on from what it left whole", folder.left_by)
+    if folder.younger:
+        LOGGER.info("begun before there were these settings, taken for: %s", folder.younger)
     try:
         with signals.leaving(), disk.refusing_all(path), refusing_too_much(stage):
             module.run(settings, folder)

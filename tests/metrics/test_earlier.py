@@ -3,6 +3,7 @@ import json
 import pytest
 
 from sem2ct.metrics import earlier, results
+from sem2ct.metrics.definitions import COMPARED
 from sem2ct.runtime.refusal import Refusal
 
 
@@ -73,3 +74,32 @@ def test_what_is_no_run_of_this_version_is_refused_by_name(tmp_path):
     (tmp_path / "metrics.json").write_text(old)
     with pytest.raises(Refusal, match=r"against=.*'sem2ct metrics 1'.*'sem2ct metrics 2'.*again"):
         earlier.opened(tmp_path, setting="against")
+
+
+def whole():
+    scalars = {name: {"unit": "", "mean": 0.3, "sd": 0.05} for name in COMPARED}
+    verdict = {"label": "S2", "set": "new", "inside": False, "verdict": "outside", "factor": 1.7}
+    return run("a", porosity=0.3) | {
+        "sets": {"real": {"tiles": 9, "scalars": scalars}},
+        "comparisons": {"new": {}},
+        "verdicts": [verdict],
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.pop("verdicts"),
+        lambda content: content["verdicts"].append(True),
+        lambda content: content["verdicts"][0].pop("factor"),
+        lambda content: content["sets"]["real"].pop("tiles"),
+    ],
+)
+def test_numbers_that_are_told_again_must_all_be_there(tmp_path, change):
+    content = whole()
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    assert earlier.complete(tmp_path) == content
+    change(content)
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    with pytest.raises(Refusal, match=r"earlier=.*was damaged or changed"):
+        earlier.complete(tmp_path)

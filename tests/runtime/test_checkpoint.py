@@ -32,6 +32,20 @@ def test_the_same_bag_gives_the_same_bytes(tmp_path):
     assert checkpoint.digest(one) == hashlib.sha256(two.read_bytes()).hexdigest()
 
 
+def test_texts_that_were_read_or_put_together_give_the_same_bytes_as_constants(tmp_path):
+    layer = torch.nn.Linear(3, 2)
+    bag = {"value": "value", "best": {"by": ["value", ("by", 7)]}, "weights": layer.state_dict()}
+    one = checkpoint.save(tmp_path / "one", 5, bag, keep=1)
+    read = {key: part for key, part in checkpoint.load(one).items() if key != "images_seen"}
+    joined = "".join(["val", "ue"])
+    put_together = bag | {"best": {"by": [joined, ("by", 7)]}}
+    for number, same in enumerate((read, put_together)):
+        assert same["best"] == bag["best"]
+        two = checkpoint.save(tmp_path / f"two{number}", 5, same, keep=1)
+        assert one.read_bytes() == two.read_bytes()
+    assert read["weights"]._metadata == layer.state_dict()._metadata
+
+
 def test_only_the_newest_stay_and_other_files_are_left_alone(tmp_path):
     (tmp_path / "best.pt").write_text("the user's own copy")
     for images_seen in (8, 90, 1000000000, 999999999):

@@ -18,6 +18,16 @@ def same_runs():
     return module
 
 
+REPORT = """<p>sem2ct evaluation, run <b>toy</b>, 2026-11-2{day}.
+Reference: <b>real</b>.</p>
+<tr><td>command</td><td><code>{who} evaluate</code></td></tr>
+<tr><td>date</td><td>2026-11-2{day}T10:00:00+00:00</td></tr>
+<tr><td>machine</td><td>vm</td></tr>
+<tr><td>commit</td><td><code>c{day}</code></td></tr>
+<tr><td>porosity</td><td>0.2{figure}</td></tr>
+"""
+
+
 @pytest.fixture
 def runs(tmp_path):
     """Two runs that differ in when and where only."""
@@ -28,8 +38,10 @@ def runs(tmp_path):
         (folder / f"events.out.tfevents.{clock}.vm").write_bytes(bytes(clock))
         row = {"images": 8, "seconds": clock, "loss": 0.5}
         (folder / "values.jsonl").write_text(json.dumps(row) + "\n")
-        facts = {"date": clock, "inputs": {"a.tif": {"sha256": "f0", "modified_ns": clock}}}
+        facts = {"date": clock, "command": f"sem2ct {clock}", "commit": str(clock)}
+        facts |= {"inputs": {"a.tif": {"sha256": "f0", "modified_ns": clock}}}
         (folder / "provenance.json").write_text(json.dumps(facts))
+        (folder / "report.html").write_text(REPORT.format(day=clock, who="x" * clock, figure=1))
         (folder / "tiles.png").write_bytes(b"tiles")
         with zipfile.ZipFile(folder / "checkpoints" / "000000008.pt", "w") as archive:
             archive.writestr("data", b"w" * 99)
@@ -50,6 +62,9 @@ def test_runs_that_differ_in_when_and_where_are_the_same(same_runs, runs):
         ("values.jsonl", '{"images": 8, "loss": 0.25}\n'),
         ("provenance.json", '{"inputs": {"a.tif": {"sha256": "f1"}}}'),
         ("volume.journal.jsonl", '{"slab": 0}\n'),
+        ("report.html", REPORT.format(day=1, who="x", figure=2)),
+        ("report.html", REPORT.format(day=1, who="x", figure=1).replace("vm", "other")),
+        ("report.html", REPORT.format(day=1, who="x", figure=1) + "2026-11-21."),
         ("checkpoints/000000008.pt", "another"),
     ],
 )

@@ -2,16 +2,19 @@ import inspect
 
 import numpy as np
 import pytest
+import torch
 
 from sem2ct.data.store import StoreWriter
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.stages import train_cyclegan
+from sem2ct.stylegan.live import LiveTiles
 
 
 class Settings:
     """The settings that say which images train, with small values for the rest."""
 
     symmetries, seed, batch_size, styles, sem_styles, psi = "none", 0, 2, 1, "all", 1.0
+    to_grey = False
 
     def __init__(self, **given):
         vars(self).update(given)
@@ -81,3 +84,16 @@ def test_live_tiles_are_drawn_in_the_step_from_the_named_file(tmp_path, foreign)
 
     given = domains.fed(Student()).step(domains.share(4), 4)
     assert (given["sem"] == domains.share(4, live=True)["sem"]).all()
+
+
+def test_live_tiles_of_a_colour_pickle_are_the_mean_of_its_channels_if_asked_for(tmp_path, foreign):
+    colour, discriminator = foreign.networks(channels=3)
+    path = foreign.write(tmp_path / "snapshot.pkl", foreign.content(colour, discriminator))
+    ct = store(tmp_path / "ct", px=8, domain="ct")
+    given = {"ct": ct, "sem": "live", "stylegan": tmp_path, "checkpoint": path, "device": "cpu"}
+    with pytest.raises(Refusal, match="images of 3 channels; to_grey=true makes it grey"):
+        train_cyclegan._Domains(Settings(**given))
+    domains = train_cyclegan._Domains(Settings(**given, to_grey=True))
+    expected = LiveTiles(colour, seed=0, psi=1.0).share(4, 2).mean(1, keepdim=True)
+    drawn = domains.share(4, live=True)["sem"]
+    torch.testing.assert_close(drawn, expected, rtol=1e-5, atol=1e-5)

@@ -1,6 +1,8 @@
 """Two evaluations side by side: what changed from one run to another."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +50,35 @@ def opened(where: str | Path, *, setting: str) -> dict[str, Any]:
             f"{setting}={where}: says '{schema}', but this version of sem2ct writes and compares"
             f" '{SCHEMA}'; run 'sem2ct evaluate' on those sets again, under another run="
         )
-    try:
+    with _as_written(where, setting):
         differences(content, content, where=str(where))
+    return content
+
+
+def complete(where: str | Path) -> dict[str, Any]:
+    """Reads the numbers of a run that are told again instead of measuring: earlier=.
+
+    Args:
+        where: As for `opened`.
+
+    Raises:
+        Refusal: As `opened`, and if a number or a verdict is missing.
+    """
+    content = opened(where, setting="earlier")
+    with _as_written(where, "earlier"):
+        verdicts.lines(content)
+    return content
+
+
+@contextlib.contextmanager
+def _as_written(where: str | Path, setting: str) -> Iterator[None]:
+    try:
+        yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise Refusal(
             f"{setting}={where}: its {FILE} was damaged or changed ({error}); run 'sem2ct evaluate'"
             " on those sets again, under another run="
         ) from error
-    return content
 
 
 def opened_if_any(where: str, *, setting: str) -> dict[str, Any] | None:

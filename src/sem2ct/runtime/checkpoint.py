@@ -5,8 +5,10 @@ a stranger's file cannot run code.
 """
 
 import contextlib
+import copy
 import json
 import logging
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -269,11 +271,29 @@ def _write(bag: dict[str, Any], path: Path) -> None:
     """Writes through an open file, or torch would not say that the disk is full."""
     try:
         with path.open("wb") as file:
-            torch.save(bag, file)
+            torch.save(_one_of_each_text(bag), file)
     except RuntimeError as error:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from error
         raise
+
+
+def _one_of_each_text(value: Any) -> Any:
+    """Copies nested plain values so that equal texts are one object.
+
+    A pickle refers back to a text that it has written before, but only if it is the same
+    object; after a resume some are not, and the same content would be other bytes.
+    """
+    if type(value) is str:
+        return sys.intern(value)
+    if type(value) in (list, tuple):
+        return type(value)(map(_one_of_each_text, value))
+    if not isinstance(value, dict):
+        return value
+    copied = copy.copy(value)  # with what a state_dict carries besides its entries
+    copied.clear()
+    copied.update((_one_of_each_text(key), _one_of_each_text(part)) for key, part in value.items())
+    return copied
 
 
 def _all(folder: Path) -> list[Path]:

@@ -12,32 +12,18 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import imagecodecs
 import numpy as np
 import yaml
 
-from sem2ct.runtime import board, lock, provenance, records
+from sem2ct.runtime import board, lock, provenance, records, sheet
 from sem2ct.runtime.refusal import Refusal
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-# They say where a run lies and how it is done on this machine, not what it computes.
-MACHINE_SETTINGS = (
-    "run",
-    "run_root",
-    "dry_run",
-    "verify",
-    "export",
-    "export_range",
-    "device",
-    "devices",
-    "batch_per_device",
-    "checkpoint_activations",
-    "processes",
-)
 
 # Names that a run folder has before the stage has made anything that could be resumed.
 BEFORE_THE_FIRST_RESULT = {"config.yaml", "provenance.json", "log.txt", ".lock", "previews"}
@@ -123,6 +109,7 @@ class RunFolder:
         path: Where it lies.
         writer: Whether this process writes.
         left_by: The process that was killed while it had this folder, or nothing.
+        younger: Settings that came after the folder's sheet, and what they are taken for.
     """
 
     def __init__(self, path: Path, *, writer: bool) -> None:
@@ -130,6 +117,7 @@ class RunFolder:
         self.path = path
         self.writer = writer
         self.left_by = ""
+        self.younger: dict[str, Any] = {}
         self._tensorboard: SummaryWriter | None = None
 
     @classmethod
@@ -139,6 +127,7 @@ class RunFolder:
         settings: Mapping[str, Any],
         *,
         inputs: Sequence[Path] = (),
+        later: Mapping[str, Any] = MappingProxyType({}),
         writer: bool = True,
     ) -> "RunFolder":
         """Begins a run, or resumes the one that has the same settings and inputs.
@@ -147,6 +136,8 @@ class RunFolder:
             path: The run's folder; made when absent.
             settings: All settings of the command; paths and tuples are fine.
             inputs: Files whose digests are kept, and must not change until it is done.
+            later: Settings that a folder may be older than, with the values that do what was
+                done before there were any.
             writer: False on ranks above 0: nothing is checked or written then.
 
         Returns:
@@ -162,7 +153,7 @@ class RunFolder:
             with refusing(path, also=errno.ENOENT):
                 path.mkdir(parents=True, exist_ok=True)
                 folder.left_by = lock.take(path)
-            folder._check_settings(_plain(settings))
+            folder._check_settings(sheet.plain(settings), later)
             folder._check_inputs(inputs)
         return folder
 
@@ -179,7 +170,7 @@ class RunFolder:
         """
         self.close()
         if self.writer:
-            _write_json(self._done, _plain(facts))
+            _write_json(self._done, sheet.plain(facts))
 
     def forget(self) -> None:
         """Lets go of a run that was refused before it made anything.
@@ -291,24 +282,21 @@ class RunFolder:
             self._tensorboard = board.continued(self.path, images_seen)
         return self._tensorboard
 
-    def _check_settings(self, settings: dict[str, Any]) -> None:
+    def _check_settings(self, settings: dict[str, Any], later: Mapping[str, Any]) -> None:
         config = self.path / "config.yaml"
         if not config.exists():
             with writing(config) as unfinished:
                 unfinished.write_text(yaml.safe_dump(settings, sort_keys=False))
             return
-        before, now = _compared(records.read_yaml(config, remedy=_ELSE)), _compared(settings)
-        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        if names:
-            lines = [
-                f"  {name}: {before.get(name, 'absent')} (this folder)"
-                f" / {now.get(name, 'absent')} (now)"
-                for name in names
-            ]
+        before = records.read_yaml(config, remedy=_ELSE)
+        whole = sheet.completed(before, later)
+        lines = sheet.differences(whole, settings)
+        if lines:
             raise Refusal(
                 f"{self.path} was begun with other settings; choose another name with run=,"
-                " or delete the folder:\n" + "\n".join(lines)
+                " or delete the folder:\n" + "\n".join(f"  {line}" for line in lines)
             )
+        self.younger = {name: whole[name] for name in later if name not in before}
 
     def _check_inputs(self, inputs: Sequence[Path]) -> None:
         record = self.path / "provenance.json"
@@ -370,29 +358,3 @@ def _sync_names(folder: Path) -> None:
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     with writing(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    """Copies settings into what YAML and JSON can hold."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return str(value)
-
-
-def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that decide what a run computes, nested ones as "sets.real"."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if name in MACHINE_SETTINGS:
-            continue
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{part}": inner for part, inner in value.items()}
-        else:
-            flat[name] = value
-    return flat

@@ -139,10 +139,10 @@ def _flat(parameters: list[nn.Parameter]) -> Tensor:
     """All gradients, mended, which of them exist, and 1 if they had to be mended."""
     exists = [float(parameter.grad is not None) for parameter in parameters]
     pieces = [p.new_zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in parameters]
-    whole = torch.cat(pieces)
-    broken = _broken([whole]).reshape(1)
-    whole = torch.nan_to_num(whole, nan=0.0, posinf=1e5, neginf=-1e5)
-    return torch.cat([whole, whole.new_tensor(exists), broken])
+    # Joined once and mended in place: copies are what this costs.
+    whole = torch.cat([*pieces, pieces[0].new_tensor([*exists, 0.0])])
+    whole[-1] = _mend([whole[: -len(parameters) - 1]])
+    return whole
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Settings of `sem2ct train-cyclegan` and `sem2ct translate`."""
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -14,6 +15,10 @@ Span = Between | Literal["all"]
 class TrainCycleganSettings(TrainingSettings):
     """Settings of `sem2ct train-cyclegan`."""
 
+    LATER = MappingProxyType(
+        {"to_grey": False, "styles": 1, "sem_styles": "all", "sem_cycle_interval": 1}
+    )
+
     ct: Path
     """Store of micro-CT patches."""
     sem: Path | Literal["live"]
@@ -22,6 +27,8 @@ class TrainCycleganSettings(TrainingSettings):
     """Run folder of train-stylegan, read with sem=live only."""
     checkpoint: Literal["latest", "best"] | Path
     """Which of the run's checkpoints draws live tiles, or a file instead, also a *.pkl."""
+    to_grey: bool
+    """Make a grey generator of a pickle's colour one."""
     psi: Annotated[float, Field(ge=0, le=1.5)]
     """Truncation of the live tiles."""
     symmetries: Literal["none", "mirror", "dihedral"]
@@ -78,6 +85,20 @@ class TrainCycleganSettings(TrainingSettings):
 class TranslateSettings(CtFileSettings, ComputeSettings):
     """Settings of `sem2ct translate`."""
 
+    LATER = MappingProxyType(
+        {
+            "axes": "xy",
+            "norm_over": "tile",
+            "exact": False,
+            "style": 0,
+            "labels": False,
+            "statistics_only": False,
+            "threshold": "none",
+            "reach_px": 64,
+            "allow_partial": False,
+        }
+    )
+
     cyclegan: Path
     """Run folder of train-cyclegan, or one of its checkpoints."""
     z_range: Span
@@ -88,8 +109,9 @@ class TranslateSettings(CtFileSettings, ComputeSettings):
     """Columns [first, last) of the scan, or all."""
     refine_z: bool
     """Interpolate scale slices per slice along z (cubic), so that voxels stay cubes."""
-    core_px: Positive
-    """Side of a tile's kept part, in CT pixels."""
+    core_px: Literal["auto"] | Positive
+    """Side of a tile's kept part, in CT pixels; auto: as large as the free memory allows.  Sums are
+    rounded differently with another one, so give a number where bits count (or exact=true)."""
     halo_px: Literal["network"] | Annotated[int, Field(ge=0)]
     """Context around the core; network: as far as the network can see.  The paper's tiles overlap
     by 8: halo_px=4."""
@@ -172,9 +194,4 @@ class TranslateSettings(CtFileSettings, ComputeSettings):
             raise ValueError(
                 f"statistics_only=true writes no voxel, so export={self.export} has none to take;"
                 " set export=none"
-            )
-        if self.devices > 1:
-            raise ValueError(
-                f"statistics_only=true counts slice after slice in one process; set devices=1"
-                f" (it is {self.devices})"
             )

@@ -1,5 +1,6 @@
 """Settings of `sem2ct evaluate`."""
 
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -12,6 +13,8 @@ SetName = Annotated[str, Field(pattern=r"^\w[\w .,()+-]*$", max_length=64)]
 
 class EvaluateSettings(RunSettings):
     """Settings of `sem2ct evaluate`."""
+
+    LATER = MappingProxyType({"split_by": "none"})
 
     sets: dict[SetName, str]
     """Named sets: a store, a folder or glob of images, or a translate run; none leaves one out."""

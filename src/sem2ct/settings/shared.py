@@ -7,9 +7,10 @@ cross-checks.  No torch is imported, so that a typo is answered at once.
 
 import inspect
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -52,6 +53,9 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    LATER: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Settings that runs may be older than, with the values that do what was done before."""
 
     run: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
     """Name of the run; its folder is <run_root>/<stage>/<run>."""
@@ -111,6 +115,12 @@ class CtFileSettings(RunSettings):
     """Which dataset of an HDF5, NetCDF or Zarr file is the scan; only: the only 3-D one."""
     ct_pixel_um: PixelSize
     """Voxel size of the scan in micrometres."""
+
+    @property
+    def ct_file(self) -> dict[str, Any]:
+        """How the file is read: arguments of `scans.open`."""
+        names = ("raw_shape", "raw_dtype", "raw_byte_order", "raw_header_bytes", "dataset")
+        return {name: getattr(self, f"ct_{name}") for name in names}
 
 
 class TrainingSettings(ComputeSettings):

@@ -1,6 +1,7 @@
 """Settings of `sem2ct train-stylegan` and `sem2ct synthesize`."""
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -109,6 +110,8 @@ class TrainStyleganSettings(TrainingSettings):
 
 class SynthesizeSettings(ComputeSettings):
     """Settings of `sem2ct synthesize`."""
+
+    LATER = MappingProxyType({"styles": 1, "encoding": "npy"})
 
     stylegan: Path
     """Run folder of train-stylegan, or one of its checkpoints."""

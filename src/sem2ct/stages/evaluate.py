@@ -62,7 +62,7 @@ def run(settings: EvaluateSettings, folder: RunFolder) -> None:
         return
     other = earlier.opened_if_any(settings.against, setting="against")
     if settings.earlier != "none":
-        metrics = earlier.opened(settings.earlier, setting="earlier")
+        metrics = earlier.complete(settings.earlier)
         for name in (record.TILES, record.CURVES, record.PICTURES):
             shutil.copyfile(earlier.file(settings.earlier).parent / name, folder.path / name)
     else:

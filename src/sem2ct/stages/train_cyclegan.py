@@ -86,7 +86,7 @@ class _Domains:
         self.ct_store = pairs.opened(settings.ct, setting="ct", batch_size=settings.batch_size)
         self._ct = Patches(self.ct_store, **settings.arguments_of(Patches))
         if settings.sem == "live":
-            source = trained.load(settings.stylegan, settings.checkpoint)
+            source = trained.load(settings.stylegan, settings.checkpoint, to_grey=settings.to_grey)
             generator = source.generator.to(device.choose(settings.device))
             self._sem = LiveTiles(generator, **settings.arguments_of(LiveTiles))
             self.tile_px, self._sem_facts = generator.resolution, source.store

@@ -16,5 +16,5 @@ def constant_then_linear(images_seen: int, *, constant_images: int, total_images
     """
     if images_seen <= constant_images:
         return 1.0
-    left = (total_images - images_seen) / (total_images - constant_images)
-    return max(left, 0.0)
+    left = total_images - images_seen
+    return left / (total_images - constant_images) if left > 0 else 0.0
