@@ -97,7 +97,7 @@ def ours(folder: Path, network: Any, ct: np.ndarray) -> float:
     """Voxels per second of `sem2ct translate` with its usual settings."""
     folder.mkdir()
     code = "import sys\nfrom sem2ct import cli\ncli.main(sys.argv[1:])"
-    took, _ = translate(folder, network, ct, code, "core_px=128", "refine_z=false")
+    took, _ = translate(folder, network, ct, code, "core_px=auto", "refine_z=false")
     return ct.size * network.scale**2 / took
 
 

@@ -43,7 +43,8 @@ def write(folder: Path, slab: np.ndarray, slices: int) -> tuple[float, float, Pa
     about = {"voxel": (0.5, 0.5, 0.5), "unit_um": True, "chunk_px": CHUNK_PX}
     writer = PyramidWriter(path, shape=shape, **about)
     for k in range(writer.slabs):
-        writer.write_slab(k, slab[: writer.slices(k)[1]])
+        first, count = writer.slices(k)
+        writer.write_slab(k, slab[first % len(slab) :][:count])
     writer.finish()
     return time.perf_counter() - begun, time.process_time() - worked, path
 

@@ -125,14 +125,16 @@ def test_the_seam_contrast_is_the_ratio_of_steps_counted_by_hand():
     # Two CT rows, eight columns, scale 2; one seam, before column 4, and none between the rows.
     columns = [90, 90, 10, 10, 10, 10, 13, 13, 24, 24, 22, 22, 21, 21, 99, 99]
     image = np.tile(np.array(columns, np.uint8), (4, 1))
-    inside = np.ones(image.shape, bool)
+    image[2:, 8:10] += 3
+    inside = np.ones((2, 8), bool)
     steps = apply.seam_steps(image, inside, (5, 7, 0, 8), core_px=4, scale=2)
-    # |24 - 13| in 4 rows; beside it 0, 3, 2 and 1. The steps to 90 and 99 are too far away.
-    assert steps.tolist() == [44, 4, 24, 16]
-    assert apply.seam_contrast(steps) == pytest.approx(11 / 1.5)
-    inside[0, 7] = False  # one row loses the seam and the border before column 3 stays
+    # |24 - 13| in 2 rows, |27 - 13| in 2; beside them 0, 3, 2 and 1, and 0, 3, 5 and 1.
+    # The steps to 90 and 99 are too far away.
+    assert steps.tolist() == [50, 4, 30, 16]
+    assert apply.seam_contrast(steps) == pytest.approx(12.5 / 1.875)
+    inside[0, 4] = False  # one CT row loses the seam and the border before column 5
     steps = apply.seam_steps(image, inside, (5, 7, 0, 8), core_px=4, scale=2)
-    assert steps.tolist() == [33, 3, 24, 16]
+    assert steps.tolist() == [28, 2, 26, 14]
     assert apply.seam_contrast(np.array([0.0, 0, 5, 5])) is None
 
 
@@ -145,7 +147,7 @@ def test_instance_norm_leaves_seams_and_robust_none():
         for seed in range(3):
             image = translated(network(config, seed), ct, halo_px=halo, core_px=12)
             grey = ((image + 1) * 127.5).round().to(torch.uint8).numpy()
-            inside = np.ones(grey.shape, bool)
+            inside = np.ones(ct.shape, bool)
             total += apply.seam_steps(grey, inside, (0, 72, 0, 96), core_px=12, scale=4)
         contrasts.append(apply.seam_contrast(total))
     assert contrasts[0] > 1.1

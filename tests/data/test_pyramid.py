@@ -8,6 +8,7 @@ import pytest
 import zarr
 
 from sem2ct.data import pyramid
+from sem2ct.data.halving import pair_sums
 from sem2ct.data.pyramid import PyramidWriter, levels, read_level, slab_slices
 
 SHAPE = (11, 70, 53)
@@ -18,6 +19,7 @@ def small_levels(monkeypatch):
     monkeypatch.setattr(pyramid, "COARSEST_PX", 9)
     monkeypatch.setattr(pyramid, "SHARD_PX", 32)
     monkeypatch.setattr(pyramid, "SLAB_BYTES", 4 * 70 * 53)
+    monkeypatch.setattr(pyramid, "LEAST_SLICES", 1)
 
 
 def volume(seed: int = 3) -> np.ndarray:
@@ -102,6 +104,31 @@ def test_coarser_levels_are_area_means_also_across_slabs(tmp_path, small_levels,
         assert np.abs(group[str(level)][:] - mean).max() <= 0.5 * level
 
 
+def test_levels_across_slabs_are_made_from_little_at_a_time(tmp_path, small_levels, monkeypatch):
+    shape = (13, 150, 97)
+    data = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    how = {"shape": shape, "slab": 2}
+    whole = write(tmp_path / "whole.ome.zarr", data, **how)
+    part = write(tmp_path / "part.ome.zarr", data, **how)
+    whole.finish()
+    read = []
+    monkeypatch.setattr(pyramid, "SHARD_PX", 16)
+    monkeypatch.setattr(pyramid, "COARSE_SHARD_BYTES", 2 * 16 * 16)
+
+    def sums_of(finer, *, axes):
+        read.append(finer.shape)
+        return pair_sums(finer, axes=axes)
+
+    monkeypatch.setattr(pyramid, "pair_sums", sums_of)
+    part.finish()
+    # Levels 2 to 5 are (4, 38, 25), (2, 19, 13), (1, 10, 7) and (1, 5, 4).
+    assert len(read) == 2 * 3 * 2 + 2 + 1 + 1
+    assert np.max(read, axis=0).tolist() == [4, 32, 32]
+    levels_of = [zarr.open_group(one.path, mode="r") for one in (whole, part)]
+    for level in "012345":
+        assert np.array_equal(levels_of[0][level][:], levels_of[1][level][:])
+
+
 def test_rounding_does_not_brighten_the_pyramid(tmp_path, small_levels):
     data = np.random.default_rng(2).integers(0, 2, (16, 72, 56), dtype=np.uint8)
     data[..., 1::2] = 1 - data[..., 0::2]
@@ -125,12 +152,21 @@ def test_levels_halve_every_axis_longer_than_one_until_they_fit():
     assert len(levels((64, 512, 512), slab=64)) == 1
 
 
-def test_a_slab_is_a_power_of_two_within_a_chunk_and_within_memory():
-    assert slab_slices((1, 9, 9), chunk_px=64) == 1
-    assert slab_slices((5, 9, 9), chunk_px=64) == 8
-    assert slab_slices((500, 9, 9), chunk_px=64) == 64
-    assert slab_slices((500, 16384, 8192), chunk_px=64) == 2
-    assert slab_slices((500, 2**16, 2**16), chunk_px=64) == 1
+@pytest.mark.parametrize(
+    ("shape", "slices"),
+    [
+        ((1, 9, 9), 1),
+        ((5, 9, 9), 8),
+        ((500, 9, 9), 64),
+        ((500, 1000, 1000), 16),
+        # Eight slices, although they take more than SLAB_BYTES; but no more than 2^28 bytes.
+        ((500, 3000, 3000), 8),
+        ((500, 16384, 8192), 2),
+        ((500, 2**16, 2**16), 1),
+    ],
+)
+def test_a_slab_is_a_power_of_two_within_a_chunk_and_within_memory(shape, slices):
+    assert slab_slices(shape, chunk_px=64, slab_bytes=2**24) == slices
 
 
 def test_no_two_slabs_share_a_file(tmp_path, small_levels):

@@ -25,6 +25,7 @@ PLACE = (10.0, 3.5, -0.25)
 def volume(request, tmp_path, monkeypatch):
     monkeypatch.setattr(pyramid, "COARSEST_PX", 16)
     monkeypatch.setattr(pyramid, "SLAB_BYTES", 2 * 40 * 33)
+    monkeypatch.setattr(pyramid, "LEAST_SLICES", 1)
     return written(tmp_path / "v.ome.zarr", version=request.param)
 
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from sem2ct.metrics import chords, correlation, streamed
+from sem2ct.metrics import chords, correlation, streamed, volume_facts
 from sem2ct.metrics.streamed import PoreStream, measure, pair_hits
 from sem2ct.runtime.refusal import Refusal
 
@@ -32,6 +32,11 @@ def streamed_over(pores, inside, reach):
     for one, where in zip(pores, inside, strict=True):
         stream.add(one, where)
     return stream
+
+
+def facts_of(pores, reach, bin_px):
+    counts = streamed_over(pores, np.ones(pores.shape, bool), reach).counts()
+    return volume_facts.facts(counts, bin_px=bin_px)
 
 
 def chords_by_hand(pores, inside, axis):
@@ -114,7 +119,7 @@ def test_the_facts_are_those_of_stripes_known_on_paper():
     # Along x 3 pores and 5 grains in turn, alike along y; every other slice is all grain.
     plane = np.tile(np.arange(40) % 8 < 3, (20, 1))
     pores = np.stack([plane, ~plane & False] * 6)
-    told = streamed.facts(streamed_over(pores, np.ones(pores.shape, bool), 8), bin_px=2)
+    told = facts_of(pores, 8, bin_px=2)
     assert told["porosity"] == pytest.approx(3 / 16)
     assert told["x"]["mean_chord_px"] == 3
     assert told["z"]["mean_chord_px"] == 1
@@ -125,7 +130,7 @@ def test_the_facts_are_those_of_stripes_known_on_paper():
     assert told["x"]["porosity"][:4] == pytest.approx([1 / 2, 1 / 4, 0, 0])
     assert np.isnan(told["y"]["mean_chord_px"])
     json.dumps(told)
-    assert "porosity 0.1875" in streamed.line(told)
+    assert "porosity 0.1875" in volume_facts.line(told)
 
 
 def test_an_even_medium_has_the_same_lengths_along_all_axes_and_a_stretched_one_has_not():
@@ -135,7 +140,7 @@ def test_an_even_medium_has_the_same_lengths_along_all_axes_and_a_stretched_one_
         for axis, width in enumerate(widths):
             noise = sum(np.roll(noise, k, axis) for k in range(width))
         pores = noise < np.median(noise)
-        told = streamed.facts(streamed_over(pores, np.ones(pores.shape, bool), 12), bin_px=8)
+        told = facts_of(pores, 12, bin_px=8)
         ratio[name] = told["z_over_xy"]["one_over_e_length"]
     assert ratio["even"] == pytest.approx(1, abs=0.05)
     assert ratio["stretched"] > 1.5
@@ -143,8 +148,23 @@ def test_an_even_medium_has_the_same_lengths_along_all_axes_and_a_stretched_one_
 
 def test_one_slice_has_no_lag_along_z():
     pores = blobs(shape=(1, 20, 24))
-    told = streamed.facts(streamed_over(pores, np.ones(pores.shape, bool), 30), bin_px=4)
+    told = facts_of(pores, 30, bin_px=4)
     assert len(told["z"]["s2"]) == 1
     assert len(told["x"]["s2"]) == 20
     with pytest.raises(Refusal, match="reach_px=20, but an image of shape"):
         pair_hits(pores[0], 20)
+
+
+@pytest.mark.parametrize("cuts", [(0, 9), (0, 2, 5, 9), tuple(range(10))])
+def test_slabs_counted_elsewhere_add_up_to_the_whole(cuts):
+    pores, inside = blobs(), field()
+    whole, stream = (PoreStream(SHAPE, reach_px=6) for _ in range(2))
+    for one, where in zip(pores, inside, strict=True):
+        whole.add(one, where)
+    counters = [PoreStream(SHAPE, reach_px=6) for _ in range(2)]
+    for k, (first, last) in enumerate(itertools.pairwise(cuts)):
+        images = zip(pores[first:last], inside[first:last], strict=True)
+        stream.take(counters[k % 2].count(first, images))
+    assert stream.seen == whole.seen == 9
+    for name, values in whole.state().items():
+        assert np.array_equal(stream.state()[name], values), name

@@ -28,3 +28,4 @@ def translatable(tmp_path_factory, small_scan):
 def slabs_of_four_slices(monkeypatch):
     """Of the whole slices of that scan, refined by 4."""
     monkeypatch.setattr(pyramid, "SLAB_BYTES", 4 * 120 * 152)
+    monkeypatch.setattr(pyramid, "LEAST_SLICES", 1)

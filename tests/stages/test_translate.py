@@ -247,7 +247,7 @@ def test_realisations_of_a_network_without_noise_are_refused(translatable, tmp_p
 
 def translated_here(root: str, path: str) -> None:
     """What one of two processes does."""
-    pyramid.SLAB_BYTES = 4 * 120 * 152
+    pyramid.SLAB_BYTES, pyramid.LEAST_SLICES = 4 * 120 * 152, 1
     run(Path(root), Path(path), z_range="all", realisations=2, devices=2)
 
 
@@ -263,6 +263,21 @@ def test_two_processes_write_the_bytes_of_one(translatable, tmp_path, two_ranks)
     # The second process did have work: slabs 1 and 3 of 4.
     noted = (two / "mean.ome.zarr.journal.1.jsonl").read_text().splitlines()
     assert [json.loads(line).get("slab") for line in noted] == [None, 1, 3]
+
+
+def test_a_core_that_fits_the_memory_is_told_kept_and_gives_the_same_volume(translatable, tmp_path):
+    here = {"z_range": [2, 3], "refine_z": False}
+    run(translatable, tmp_path / "one", **here)
+    run(translatable, tmp_path / "auto", **here, core_px="auto")
+    kept = json.loads((tmp_path / "auto" / "core.json").read_text())
+    assert kept["core_px"] == 48  # the slice is 30 x 38
+    one, auto = (volume_of(tmp_path / name).astype(int) for name in ("one", "auto"))
+    assert np.abs(one - auto).max() <= 1
+    asked = settings(translatable, **here, core_px="auto", run_root=tmp_path / "outputs")
+    rows = translate.estimate(asked)
+    assert rows["core"].startswith("48 CT px: 0.0")
+    assert rows["tiles"] == "1, cores of 48 and halos of 5 CT px"
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_the_estimate_states_shape_and_tiles_and_writes_nothing(translatable, tmp_path):

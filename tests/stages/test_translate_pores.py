@@ -9,6 +9,7 @@ import pytest
 import tifffile
 import zarr
 
+from sem2ct.cyclegan import volume
 from sem2ct.cyclegan.volume import VolumeTranslator
 from sem2ct.data import pyramid
 from sem2ct.metrics import chords, correlation, results
@@ -114,6 +115,38 @@ def test_statistics_stopped_between_slabs_go_on_and_translate_nothing_twice(
     assert not list((tmp_path / "run").glob("*.npz"))
 
 
+def counted_here(root: str, path: str) -> list[int]:
+    """What one of two processes does; the first slices of the slabs that it translates."""
+    pyramid.SLAB_BYTES, pyramid.LEAST_SLICES = 4 * 120 * 152, 1
+    made, slab = [], VolumeTranslator.slab
+
+    def noted(job, first, count, **more):
+        made.append(first)
+        return slab(job, first, count, **more)
+
+    VolumeTranslator.slab = noted
+    try:
+        asked = {"threshold": 120, "z_range": [0, 3], "devices": 2}
+        run(Path(root), Path(path) / "only", **asked, statistics_only=True)
+        run(Path(root), Path(path) / "volume", **asked, labels=True)
+    finally:
+        VolumeTranslator.slab = slab
+    return made
+
+
+def test_two_processes_share_the_slabs_and_find_the_numbers_of_one(
+    translatable, tmp_path, two_ranks
+):
+    run(translatable, tmp_path / "one", threshold=120, z_range=[0, 3], statistics_only=True)
+    # Three slabs, first for the statistics and then for the volume.
+    assert two_ranks(counted_here, str(translatable), str(tmp_path)) == [[0, 8, 0, 8], [4, 4]]
+    one = (tmp_path / "one" / "statistics.json").read_bytes()
+    for name in ("only", "volume"):
+        assert (tmp_path / name / "statistics.json").read_bytes() == one
+        assert (tmp_path / name / "done.json").exists()
+        assert not list((tmp_path / name).glob("*.npz"))
+
+
 def test_a_threshold_can_be_that_of_an_evaluate_run(translatable, tmp_path):
     asked = {"labels": "only", "z_range": [1, 2], "refine_z": False}
     run(translatable, tmp_path / "number", threshold=120, **asked)
@@ -135,7 +168,6 @@ def test_a_threshold_can_be_that_of_an_evaluate_run(translatable, tmp_path):
         ({"labels": "only"}, "labels=only must know"),
         ({"statistics_only": True}, "statistics_only=true must know"),
         ({"statistics_only": True, "threshold": 9, "labels": True}, "writes no voxel, but labels"),
-        ({"statistics_only": True, "threshold": 9, "devices": 2}, "in one process; set devices=1"),
         ({"statistics_only": True, "threshold": 9, "export": "raw"}, "set export=none"),
         ({"labels": "only", "threshold": 9, "export": "raw"}, "set labels=true, or export=none"),
         (
@@ -233,6 +265,7 @@ def test_planes_through_z_are_those_of_the_turned_scan_wherever_slabs_are_cut(
     assert np.array_equal(volume_of(tmp_path / "xz"), expected)
     run(translatable, tmp_path / "thick", axes="yz", **box)
     monkeypatch.setattr(pyramid, "SLAB_BYTES", 2 * 28 * 64)  # slabs of half a slice of the scan
+    monkeypatch.setattr(volume, "THICKER_THROUGH_Z", 1)
     run(translatable, tmp_path / "thin", axes="yz", **box)
     assert np.array_equal(volume_of(tmp_path / "thin"), volume_of(tmp_path / "thick"))
 

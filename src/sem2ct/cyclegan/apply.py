@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sem2ct.cyclegan import generators
+from sem2ct.data.intensity import from_network
 from sem2ct.runtime import checkpoint
 from sem2ct.runtime.refusal import Refusal
 
@@ -133,6 +134,7 @@ def translate_slice(
     on_tile: Callable[[int], object] | None = None,
     origin: tuple[int, int] = (0, 0),
     region: Box | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Translates a slice tile by tile.
 
@@ -149,14 +151,16 @@ def translate_slice(
         origin: Where `ct` begins in the scan (y, x).
         region: The part (y0, y1, x0, x1) of `ct` to translate; None is all of it. What lies
             around it serves as halo.
+        out: Where the result goes, on the CPU: float32, or uint8 for grey levels; None makes
+            float32. A large slice needs no memory besides but a tile's.
 
     Returns:
-        (height * scale, width * scale) of the region, float32, on the CPU.
+        (height * scale, width * scale) of the region, on the CPU.
     """
     whole = torch.as_tensor(ct, dtype=torch.float32)
     top, bottom, left, right = region or (0, whole.shape[0], 0, whole.shape[1])
     scale = int(generator.scale)  # pyright: ignore[reportArgumentType]
-    result = torch.empty((bottom - top) * scale, (right - left) * scale)
+    result = torch.empty((bottom - top) * scale, (right - left) * scale) if out is None else out
     for y0, y1, x0, x1 in cores((top, bottom, left, right), core_px=core_px):
         read_y, read_x = max(0, y0 - halo_px), max(0, x0 - halo_px)
         window = whole[read_y : y1 + halo_px, read_x : x1 + halo_px]
@@ -168,7 +172,7 @@ def translate_slice(
         ]
         result[
             (y0 - top) * scale : (y1 - top) * scale, (x0 - left) * scale : (x1 - left) * scale
-        ] = kept.float().cpu()
+        ] = (from_network(kept) if result.dtype == torch.uint8 else kept.float()).cpu()
         if on_tile is not None:
             on_tile(kept.numel())
     return result
@@ -198,7 +202,7 @@ def seam_steps(
 
     Args:
         image: uint8 (y, x), a translated region.
-        inside: Boolean (y, x); steps to or from pixels outside do not count.
+        inside: Boolean, of its CT pixels; steps to or from pixels outside do not count.
         region: (y0, y1, x0, x1) in CT pixels, as given to `translate_slice`.
         core_px: As given to `translate_slice`.
         scale: SEM pixels per CT pixel.
@@ -215,9 +219,11 @@ def seam_steps(
         for part, borders in enumerate((seams, beside)):
             if not len(borders):
                 continue
-            after = (borders - first) * scale
-            one, two = (np.take(image, at, axis).astype(np.int16) for at in (after - 1, after))
+            after = borders - first
             both = np.take(inside, after - 1, axis) & np.take(inside, after, axis)
+            both = both.repeat(scale, 1 - axis)
+            after *= scale
+            one, two = (np.take(image, at, axis).astype(np.int16) for at in (after - 1, after))
             total[2 * part] += np.abs(two - one)[both].sum(dtype=np.float64)
             total[2 * part + 1] += np.count_nonzero(both)
     return total

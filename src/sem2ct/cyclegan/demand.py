@@ -10,7 +10,6 @@ import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numcodecs import Zstd
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 
 from sem2ct.cyclegan import apply, directions
 from sem2ct.cyclegan.volume import VolumeTranslator
-from sem2ct.data.intensity import from_network
 from sem2ct.data.pyramid import SHARD_PX
 from sem2ct.data.refinement import RefinedSlices
 from sem2ct.runtime import distributed
@@ -56,6 +54,16 @@ class Demand:
     def bytes_of(self, shape: tuple[int, int, int]) -> int:
         """Bytes on disk at most, of volumes of a shape (z, y, x)."""
         return math.ceil(math.prod(shape) * self.bytes_per_voxel)
+
+    def bytes_held(self, job: VolumeTranslator, *, chunk_px: int) -> int:
+        """Bytes of all slabs in memory: one is made while the one before it is written."""
+        voxels = job.slab_slices(chunk_px) * math.prod(job.shape[1:])
+        volumes = self.realisations * (1 + bool(self.labels)) + 2 * (self.realisations > 1)
+        # Sums and sums of squares of 32 bits, and a slab on its way into them.
+        spread = 16 * (self.realisations > 1)
+        # What is being packed takes as much again as it has, and a little more.
+        packed = 0 if self.statistics_only else 3
+        return voxels * (2 * volumes + len(directions.PLANES[job.axes]) - 1 + spread + packed)
 
     def slices_in(self, job: VolumeTranslator, room: int) -> int:
         """Slices of the scan whose translation a disk with `room` bytes can hold."""
@@ -142,6 +150,7 @@ def rows(
         "voxels": f"{math.prod(job.shape) / 1e6:.1f} million",
         "pixel": "unstated" if job.pixel_um is None else f"{job.pixel_um:g} um",
         "tiles": f"{job.tiles}, cores of {job.core_px} and halos of {job.halo_px} CT px",
+        "core": f"{job.core_px} CT px: {job.core_because}",
         "shards": f"{shards} in {slabs} slabs of {slab} slices; a crash costs one slab",
         "size": f"{needed / 1e6:.1f} MB at most, coarser levels included; a translated tile"
         f" compresses to {share:.2f} of its bytes",
@@ -189,5 +198,5 @@ def _timed(job: VolumeTranslator, i: int) -> tuple[float, float, NDArray[np.uint
     cores = apply.cores(job.region, core_px=job.core_px)
     region = job.region if job.norm_over == "slice" else cores[len(cores) // 2]
     started = time.perf_counter()
-    tile: Any = from_network(job.translate(i, region=region)).numpy()
+    tile = job.image(i, region=region)
     return time.perf_counter() - started, tile.size, tile

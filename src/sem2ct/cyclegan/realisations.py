@@ -99,7 +99,7 @@ class Volumes:
         greys += [MEAN, DEVIATION] if realisations > 1 else []
         pores = [pores_of(k) for k in range(realisations)]
         self._layout = {"version": ome_zarr_version, "chunk_px": chunk_px, "facts": job.facts}
-        self._layout |= {"shape": job.shape, **job.placement}
+        self._layout |= {"shape": job.shape, **job.placement, "slab": job.slab_slices(chunk_px)}
         self.writers = self._open(
             [folder / one for one in greys * self._greys],
             [folder / one for one in pores * self._pores],

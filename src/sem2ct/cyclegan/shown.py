@@ -24,8 +24,9 @@ def leave(job: VolumeTranslator, finished: Path, folder: Path, *, black_and_whit
     _field_of_view(job, folder)
     _previews(job, finished, folder, black_and_white=black_and_white)
     if job.shape[0] == 1 and not black_and_white:
-        pictures.write_png(folder / "translation.png", read_level(finished, 0))
-        levels = open_levels(finished)
+        whole = read_level(finished, 0)
+        pictures.write_png(folder / "translation.png", whole)
+        levels = [whole[None], *open_levels(finished)[1:]]
         ome_tiff.write_slice(folder / "translation.ome.tif", levels, pixel_um=job.pixel_um)
 
 

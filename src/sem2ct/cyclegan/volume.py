@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,22 +13,19 @@ from numpy.typing import NDArray
 
 from sem2ct.cyclegan import apply, directions, slice_norm
 from sem2ct.cyclegan.exact import make as make_exact
+from sem2ct.cyclegan.ranges import Span, as_learned
 from sem2ct.data import manifests, pyramid
-from sem2ct.data.intensity import Window, from_network, to_network
+from sem2ct.data.intensity import Window, to_network
 from sem2ct.data.refinement import RefinedSlices
-from sem2ct.data.resampled import resampled
 from sem2ct.data.scans import Scan
 from sem2ct.runtime import checkpoint
 from sem2ct.runtime.device import autocast, choose
-from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.seeding import mix
 
 LOGGER = logging.getLogger(__name__)
-# Voxel sizes are often stated with three digits.
-_VOXEL_SIZES_DIFFER = 0.01
-_RESAMPLED_AT_MOST = 1.5
-
-Span = tuple[int, int] | Literal["all"]
+LARGEST_CORE_PX = 512
+# Planes through z read a halo of slices for every slab.
+THICKER_THROUGH_Z = 32
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,8 @@ class VolumeTranslator:
     """Planes that the network is shown: xy, xz, yz, or average of all three."""
     norm_over: str = "tile"
     """What instance norm is taken over: tile, or slice."""
+    core_because: str = "as asked"
+    """Why the cores have this size."""
     corner: tuple[int, int] = (0, 0)
     """Where the slices begin in the scan, in its rows and columns: places the noise."""
 
@@ -99,7 +98,9 @@ class VolumeTranslator:
 
     def slab_slices(self, chunk_px: int) -> int:
         """Output slices that are made together: a slab of the written volume."""
-        return pyramid.slab_slices(self.shape, chunk_px=chunk_px)
+        thicker = 1 if self.axes == "xy" else THICKER_THROUGH_Z
+        slab_bytes = pyramid.SLAB_BYTES * thicker
+        return pyramid.slab_slices(self.shape, chunk_px=chunk_px, slab_bytes=slab_bytes)
 
     @property
     def tiles(self) -> int:
@@ -129,8 +130,7 @@ class VolumeTranslator:
             made.append(part)
             steps += at_seams
         volume = made[0] if len(made) == 1 else directions.mean(made)
-        for i in range(count):
-            volume[i][~self.inside(first + i)] = 0
+        self._blacken(volume, first)
         return volume, steps
 
     def _across_z(
@@ -138,10 +138,19 @@ class VolumeTranslator:
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         volume = np.empty((count, *self.shape[1:]), np.uint8)
         steps = np.zeros(4)
-        for i in range(count):
-            volume[i] = self.image(first + i, on_tile=on_tile)
-            steps += self.seam_steps(volume[i], self.field(first + i))
+        for i, image in enumerate(volume):
+            self._paint(torch.from_numpy(image), first + i, self.region, on_tile)
+            steps += self.seam_steps(image, self.field(first + i))
         return volume, steps
+
+    def _blacken(self, slab: NDArray[np.uint8], first: int) -> None:
+        """Makes 0 of all outside the field of view, without a mask of the slab's size."""
+        scale = self.generator.scale
+        for i, image in enumerate(slab):
+            field = self.field(first + i)
+            if not field.all():
+                blocks = image.reshape(field.shape[0], scale, field.shape[1], scale)
+                blocks *= field[:, None, :, None]
 
     def pores(self, first: int, slab: NDArray[np.uint8], *, threshold: int) -> NDArray[np.uint8]:
         """Where a slab from `slab` is pore: 1, and 0 in grain and outside the field of view.
@@ -151,36 +160,53 @@ class VolumeTranslator:
             slab: uint8 (count, y, x).
             threshold: Grey level under which a voxel is pore.
         """
-        found = np.empty_like(slab)
-        for i, grey in enumerate(slab):
-            found[i] = (grey < threshold) & self.inside(first + i)
-        return found
+        found = slab < threshold
+        pores = found.view(np.uint8)
+        self._blacken(pores, first)
+        return pores
 
     def inside(self, i: int) -> NDArray[np.bool_]:
         """Field of view of output slice `i`, in its pixels."""
-        return _enlarged(self.field(i), self.generator.scale)
-
-    def image(self, i: int, *, on_tile: Callable[[int], object] | None = None) -> NDArray[np.uint8]:
-        """Output slice `i` in grey levels, painted outside the field of view too."""
-        return from_network(self.translate(i, on_tile=on_tile)).numpy()
-
-    def seam_steps(
-        self, image: NDArray[np.uint8], inside: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        """Steps at the seams of an image from `image`, given its field of view in CT pixels."""
         scale = self.generator.scale
-        return apply.seam_steps(
-            image, _enlarged(inside, scale), self.region, core_px=self.core_px, scale=scale
-        )
+        return self.field(i).repeat(scale, 0).repeat(scale, 1)
 
-    def translate(
+    def image(
         self,
         i: int,
         *,
         region: apply.Box | None = None,
         on_tile: Callable[[int], object] | None = None,
-    ) -> torch.Tensor:
-        """Translates output slice `i`, or a region (y0, y1, x0, x1) of it; float32."""
+    ) -> NDArray[np.uint8]:
+        """Output slice `i` in grey levels, painted outside the field of view too.
+
+        Args:
+            i: Output slice.
+            region: The part (y0, y1, x0, x1) of the scan to translate; None is that of the job.
+            on_tile: Told the number of output pixels after each tile.
+
+        Returns:
+            uint8 (y, x).
+        """
+        y0, y1, x0, x1 = region or self.region
+        scale = self.generator.scale
+        result = torch.empty((y1 - y0) * scale, (x1 - x0) * scale, dtype=torch.uint8)
+        self._paint(result, i, (y0, y1, x0, x1), on_tile)
+        return result.numpy()
+
+    def seam_steps(
+        self, image: NDArray[np.uint8], inside: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Steps at the seams of an image from `image`, given its field of view in CT pixels."""
+        cut = {"core_px": self.core_px, "scale": self.generator.scale}
+        return apply.seam_steps(image, inside, self.region, **cut)
+
+    def _paint(
+        self,
+        result: torch.Tensor,
+        i: int,
+        region: apply.Box,
+        on_tile: Callable[[int], object] | None,
+    ) -> None:
         grey = to_network(torch.from_numpy(self.slices.grey(i)))
         cut = {"core_px": self.core_px, "halo_px": self.halo_px, "device": self.device}
         with contextlib.ExitStack() as held:
@@ -188,14 +214,15 @@ class VolumeTranslator:
             if self.norm_over == "slice":
                 found = slice_norm.statistics(self.generator, grey, **cut)
                 held.enter_context(slice_norm.frozen(found))
-            return apply.translate_slice(
+            apply.translate_slice(
                 self.generator,
                 grey,
                 z=self.slices.number(i),
                 noise_key=self.noise_key,
                 on_tile=on_tile,
                 origin=self.corner,
-                region=region or self.region,
+                region=region,
+                out=result,
                 **cut,
             )
 
@@ -221,7 +248,7 @@ def prepare(
     y_range: Span,
     x_range: Span,
     refine_z: bool,
-    core_px: int,
+    core_px: int | Literal["auto"],
     halo_px: int | Literal["network"],
     seed: int,
     precision: str,
@@ -234,6 +261,7 @@ def prepare(
     """Reads the translator and checks that it and the ranges fit the scan.
 
     The arguments are the settings of the same name; see `TranslateSettings` for what they mean.
+    With core_px=auto cores are as large as they may become; see `core_size.settled`.
 
     Raises:
         Refusal: If there is no such checkpoint or style, a range leaves the scan, or the voxels
@@ -242,7 +270,7 @@ def prepare(
     generator, learned, facts = _learned(cyclegan, style)
     ranges: dict[str, Span] = {"z_range": z_range, "y_range": y_range, "x_range": x_range}
     pixel_um = _pixel_um(ct_pixel_um, scan)
-    scan, (planes, rows, columns) = _as_learned(scan, ranges, pixel_um, learned["pixel_um"])
+    scan, (planes, rows, columns) = as_learned(scan, ranges, pixel_um, learned["pixel_um"])
     machine, halo = choose(device), _halo(halo_px, generator, norm_over)
     if exact:
         make_exact(generator, device=machine)
@@ -250,7 +278,7 @@ def prepare(
         generator=generator.to(machine),
         slices=_slices(scan, planes, generator.scale, refine_z, learned),
         region=(*rows, *columns),
-        core_px=core_px,
+        core_px=LARGEST_CORE_PX if core_px == "auto" else core_px,
         halo_px=halo,
         noise_key=mix(seed, "translate"),
         precision=precision,
@@ -299,10 +327,6 @@ def _facts(bag: dict[str, Any], generator: Any, path: Path) -> dict[str, Any]:
     }
 
 
-def _enlarged(inside: NDArray[np.bool_], scale: int) -> NDArray[np.bool_]:
-    return inside.repeat(scale, 0).repeat(scale, 1)
-
-
 def _halo(halo_px: int | Literal["network"], generator: Any, norm_over: str) -> int:
     if norm_over == "slice":
         with slice_norm.frozen(slice_norm.neutral(generator)):
@@ -319,55 +343,10 @@ def _halo(halo_px: int | Literal["network"], generator: Any, norm_over: str) -> 
     return reach if halo_px == "network" else halo_px
 
 
-def _span(span: Span, length: int, setting: str, what: str) -> tuple[int, int]:
-    if span == "all":
-        return 0, length
-    first, last = span
-    if not 0 <= first < last <= length:
-        raise Refusal(
-            f"{setting}=[{first},{last}], but the scan has {what} 0 to {length - 1}; write"
-            f" [first,last) within [0,{length}], or all"
-        )
-    return first, last
-
-
 def _pixel_um(asked: float | str, scan: Scan) -> float | None:
     if asked == "unstated":
         return None
     return scan.pixel_um if asked == "metadata" else float(asked)
-
-
-def _as_learned(
-    scan: Scan, ranges: Mapping[str, Span], pixel_um: float | None, learned: float | None
-) -> tuple[Scan, list[tuple[int, int]]]:
-    """The scan with voxels of the size that was learned from, and the ranges in these voxels."""
-    names = ("slices", "rows", "columns")
-    spans = [
-        _span(span, length, setting, what)
-        for (setting, span), length, what in zip(ranges.items(), scan.shape, names, strict=True)
-    ]
-    if pixel_um is None or learned is None or abs(pixel_um / learned - 1) <= _VOXEL_SIZES_DIFFER:
-        return scan, spans
-    if not 1 / _RESAMPLED_AT_MOST <= pixel_um / learned <= _RESAMPLED_AT_MOST:
-        raise Refusal(
-            f"ct_pixel_um: voxels of {pixel_um:g} um, but the translator learned from {learned:g}"
-            " um, which is too far to resample; train one for this scan, or set"
-            " ct_pixel_um=unstated to translate it all the same"
-        )
-    LOGGER.info(
-        "ct: voxels of %g um are resampled to the %g um that were learned from", pixel_um, learned
-    )
-    scan = resampled(scan, from_um=pixel_um, to_um=learned)
-    return scan, [
-        _resampled_span(span, length, scan.step)
-        for span, length in zip(spans, scan.shape, strict=True)
-    ]
-
-
-def _resampled_span(span: tuple[int, int], length: int, step: float) -> tuple[int, int]:
-    """A range of the scan as it was given, in voxels of the resampled one; at least one."""
-    first = min(round(span[0] / step), length - 1)
-    return first, max(first + 1, min(round(span[1] / step), length))
 
 
 def _resampling(scan: Scan, first: tuple[int, int, int]) -> dict[str, Any]:

@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 
 from sem2ct.runtime.run_folder import writing
 
+# Grey textures hold no repetitions but runs: four times as fast as to look for others, and on
+# noise smaller.
+_FILTER, _STRATEGY = imagecodecs.PNG.FILTER.AVG, imagecodecs.PNG.STRATEGY.RLE
+
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     """Writes an (H, W) grey picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path) as unfinished:
-        unfinished.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(image)))
+        packed = {"level": 1, "filter": _FILTER, "strategy": _STRATEGY}
+        unfinished.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(image), **packed))
 
 
 def write_tiff(path: Path, image: NDArray[np.uint8], *, pixel_um: float | None) -> None:

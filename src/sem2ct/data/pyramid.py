@@ -15,13 +15,15 @@ Source: OME-Zarr 0.4 and 0.5, https://ngff.openmicroscopy.org/specifications/.
 
 import glob
 import hashlib
+import itertools
 import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
@@ -29,10 +31,18 @@ from numcodecs import Blosc, Zstd
 from zarr.codecs import BloscCodec, ZstdCodec
 
 from sem2ct.data.halving import means, pair_sums
+from sem2ct.data.ome_attributes import ome_attributes
 
 COARSEST_PX = 512
 SHARD_PX = 1024
-SLAB_BYTES = 2**28
+# Large planes have slabs of fewer slices, but of so many while they keep within the second
+# figure: programs that look along z read whole chunks, and with 4 slices instead of 16 a third
+# of the speed is lost to the handling of chunks.
+SLAB_BYTES, LARGEST_SLAB_BYTES, LEAST_SLICES = 2**23, 2**28, 8
+# Of the levels that reach across slabs; eight times as much is read to make it.
+COARSE_SHARD_BYTES = 2**23
+# Each that is packed holds its voxels again; more than there are cores only take memory.
+FILES_AT_ONCE = max(2, min(10, os.cpu_count() or 2))
 
 Shape = tuple[int, int, int]
 
@@ -47,14 +57,17 @@ class Level:
     slab_slices: int
 
 
-def slab_slices(shape: Shape, *, chunk_px: int) -> int:
-    """Slices in a slab: a power of two, at most a chunk and at most `SLAB_BYTES`.
+def slab_slices(shape: Shape, *, chunk_px: int, slab_bytes: int) -> int:
+    """Slices in a slab: a power of two, at most a chunk.
 
     Args:
         shape: (z, y, x) of the volume, uint8.
         chunk_px: Side of a chunk.
+        slab_bytes: Bytes of a slab, as `SLAB_BYTES`; more where `LEAST_SLICES` need more.
     """
-    most = max(1, min(chunk_px, SLAB_BYTES // (shape[1] * shape[2])))
+    plane = shape[1] * shape[2]
+    least = min(LEAST_SLICES, LARGEST_SLAB_BYTES // plane)
+    most = max(1, min(chunk_px, max(slab_bytes // plane, least)))
     slab = 1
     while slab < shape[0] and slab * 2 <= most:
         slab *= 2
@@ -91,6 +104,7 @@ class PyramidWriter:
         chunk_px: Side of a chunk.
         facts: Plain values kept in the attributes under `sem2ct`; with the other arguments
             they are the plan that a journal must have to be continued.
+        slab: Slices per slab, a power of two; auto: as many as `SLAB_BYTES` hold.
         part: Number of this process; 0 opens the volume, the others join it.
         labels: Whether it holds 0 and 1 only: then a voxel takes a bit before compression, and
             a coarser voxel is 1 where more than half of it is.
@@ -107,20 +121,22 @@ class PyramidWriter:
         version: str = "0.5",
         chunk_px: int = 64,
         facts: dict[str, Any] | None = None,
+        slab: int | Literal["auto"] = "auto",
         part: int = 0,
         labels: bool = False,
     ) -> None:
         """Continues a volume of the same plan, or starts anew."""
         self.path, self.shape, self.version, self.chunk_px = path, shape, version, chunk_px
         self._labels = labels
-        self.slab = slab_slices(shape, chunk_px=chunk_px)
+        fits = slab_slices(shape, chunk_px=chunk_px, slab_bytes=SLAB_BYTES)
+        self.slab = fits if slab == "auto" else slab
         self.slabs = -(-shape[0] // self.slab)
         self.levels = levels(shape, slab=self.slab)
         self._unfinished = path.with_name(path.name + ".tmp")
         self._first_journal = path.with_name(path.name + ".journal.jsonl")
         mine = f"{path.name}.journal.{part}.jsonl"
         self._journal = path.with_name(mine) if part else self._first_journal
-        self._attributes = _attributes(
+        self._attributes = ome_attributes(
             self.levels, path.name, voxel=voxel, unit_um=unit_um, origin=origin, version=version
         )
         self._attributes["sem2ct"] = facts or {}
@@ -181,7 +197,14 @@ class PyramidWriter:
         z0, depth = self.slices(k)
         if slab.shape != (depth, *self.shape[1:]) or slab.dtype != np.uint8:
             raise ValueError(f"slab {k} is {slab.dtype} {slab.shape}, not uint8 of {depth} slices")
-        self._arrays[0][z0 : z0 + depth] = slab
+        with zarr.config.set({"async.concurrency": FILES_AT_ONCE}):
+            self._write_levels(z0, slab)
+        entry = {"slab": k, "sha256": _checksum(slab), "facts": facts}
+        self._note(entry)
+        self._noted[k] = entry
+
+    def _write_levels(self, z0: int, slab: np.ndarray) -> None:
+        self._arrays[0][z0 : z0 + len(slab)] = slab
         sums = slab
         for finer, level, array in zip(
             self.levels, self.levels[1:], self._arrays[1:], strict=False
@@ -191,9 +214,6 @@ class PyramidWriter:
             first = z0 // level.factor[0]
             sums = pair_sums(sums, axes=_halved(finer, level))
             array[first : first + len(sums)] = means(sums, count=math.prod(level.factor))
-        entry = {"slab": k, "sha256": _checksum(slab), "facts": facts}
-        self._note(entry)
-        self._noted[k] = entry
 
     def finish(self) -> Path:
         """Builds the levels that reach across slabs and gives the folder its name.
@@ -211,13 +231,31 @@ class PyramidWriter:
         for i, level in enumerate(self.levels[1:], start=1):
             if level.factor[0] <= self.slab:
                 continue
-            finer, step = self._arrays[i - 1], self.chunk_px
-            axes = _halved(self.levels[i - 1], level)
-            for z0 in range(0, level.shape[0], step):
-                sums = pair_sums(np.asarray(finer[2 * z0 : 2 * (z0 + step)]), axes=axes)
-                self._arrays[i][z0 : z0 + step] = means(sums, count=2 ** len(axes))
+            axes, finer, array = _halved(self.levels[i - 1], level), *self._arrays[i - 1 : i + 1]
+            for place in self._shards(level):
+                twice = tuple(slice(2 * at.start, 2 * at.stop) for at in place)
+                sums = pair_sums(np.asarray(finer[twice]), axes=axes)
+                array[place] = means(sums, count=2 ** len(axes))
         self._unfinished.rename(self.path)
         return self.path
+
+    def _shards(self, level: Level) -> Iterator[tuple[slice, slice, slice]]:
+        """The places in a level of what lies in one file each, or in a few."""
+        side = self.chunk_px * max(1, SHARD_PX // self.chunk_px)
+        steps = (self._depth(level), side, side)
+        planes, rows, columns = (
+            [slice(at, min(at + step, length)) for at in range(0, length, step)]
+            for step, length in zip(steps, level.shape, strict=True)
+        )
+        yield from itertools.product(planes, rows, columns)
+
+    def _depth(self, level: Level) -> int:
+        """Slices in a chunk of a level."""
+        if level.factor[0] <= self.slab:
+            return level.slab_slices
+        area = math.prod(min(SHARD_PX, side) for side in level.shape[1:])
+        most = min(self.chunk_px, max(1, COARSE_SHARD_BYTES // area))
+        return min(2 ** int(math.log2(most)), 2 ** math.ceil(math.log2(level.shape[0])))
 
     def _continue(self) -> dict[int, dict[str, Any]] | None:
         """The noted slabs of a volume of the same plan; None if there is none."""
@@ -271,9 +309,7 @@ class PyramidWriter:
 
     def _layout(self, level: Level) -> dict[str, Any]:
         """Keyword arguments of zarr: no two slabs ever share a shard or a chunk."""
-        depth = level.slab_slices
-        if level.factor[0] > self.slab:
-            depth = min(self.chunk_px, 2 ** math.ceil(math.log2(level.shape[0])))
+        depth = self._depth(level)
         chunk = (depth, *(min(self.chunk_px, n) for n in level.shape[1:]))
         layout: dict[str, Any] = {
             "shape": level.shape,
@@ -334,37 +370,6 @@ def read_level(path: Path, i: int, *, largest_px: int | None = None) -> np.ndarr
     fitting = [a for a in arrays if largest_px is None or max(a.shape[1:]) <= largest_px]
     chosen = (fitting or arrays[-1:])[0]
     return np.asarray(chosen[i * chosen.shape[0] // depth])
-
-
-def _attributes(
-    pyramid: list[Level],
-    name: str,
-    *,
-    voxel: tuple[float, float, float],
-    unit_um: bool,
-    origin: tuple[float, float, float],
-    version: str,
-) -> dict[str, Any]:
-    unit = {"unit": "micrometer"} if unit_um else {}
-    datasets = []
-    for level in pyramid:
-        size = [v * f for v, f in zip(voxel, level.factor, strict=True)]
-        # The centre of a coarse voxel lies between those of the fine ones it stands for.
-        first = [o + v * (f - 1) / 2 for o, v, f in zip(origin, voxel, level.factor, strict=True)]
-        transformations = [
-            {"type": "scale", "scale": size},
-            {"type": "translation", "translation": first},
-        ]
-        datasets.append({"path": level.path, "coordinateTransformations": transformations})
-    multiscale = {
-        "name": name.split(".")[0],
-        "type": "mean",
-        "axes": [{"name": axis, "type": "space", **unit} for axis in "zyx"],
-        "datasets": datasets,
-    }
-    if version == "0.5":
-        return {"ome": {"version": "0.5", "multiscales": [multiscale]}}
-    return {"multiscales": [{"version": version, **multiscale}]}
 
 
 def _checksum(slab: np.ndarray) -> str:

@@ -100,11 +100,17 @@ class _Images:
             self._room -= size
             self._kept[path] = []
         if path in self._kept:
-            self._kept[path].append(np.array(band))
+            self._kept[path].append(band if _read_for_this(band) else np.array(band))
 
     def take(self, image: SemImage) -> Iterable[NDArray[Any]]:
         kept = self._kept.pop(image.scan.path, None)
         return map(image.reduced, image.read()) if kept is None else kept
+
+
+def _read_for_this(band: NDArray[Any]) -> bool:
+    """Whether nothing but the band holds its memory: then to keep it takes no copy."""
+    whole = band if band.base is None else band.base
+    return isinstance(whole, np.ndarray) and whole.flags.owndata and whole.size == band.size
 
 
 def prepare(

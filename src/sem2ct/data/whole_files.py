@@ -29,7 +29,8 @@ def write_bands(path: Path, shape: Sequence[int], bands: Iterable[NDArray[np.uin
     Args:
         path: The file; it appears whole or not at all.
         shape: Of the whole array.
-        bands: Its parts in order along the first axis, uint8.
+        bands: Its parts in order along the first axis, uint8; none may be changed afterwards,
+            because the next one is made while its checksum is taken.
 
     Returns:
         The sha256 of what was meant to be written.
@@ -44,12 +45,16 @@ def write_bands(path: Path, shape: Sequence[int], bands: Iterable[NDArray[np.uin
         ThreadPoolExecutor(1, thread_name_prefix="sha256") as beside,
     ):
         file.write(head.getvalue())
+        before = None
         for band in bands:
             assert band.dtype == np.uint8
             content = np.ascontiguousarray(band).data
-            hashed = beside.submit(checksum.update, content)
+            if before is not None:
+                before.result()
+            before = beside.submit(checksum.update, content)
             file.write(content)
-            hashed.result()
+        if before is not None:
+            before.result()
         assert file.tell() == len(head.getvalue()) + math.prod(shape)
     return checksum.hexdigest()
 

@@ -6,21 +6,28 @@ voxel of the last one.  All counts are exact integers, equal to those of the who
 at once.  What lies outside the field of view is neither pore nor grain: it is in no pair,
 and a chord that ends there has no length.
 
+Several processes share the work slab by slab: what lies within slices each counts by itself,
+what reaches from one slice to the next the first one counts from the bits of all.
+
 Sources: as for `correlation` and `chords`.
 """
 
+import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sem2ct.metrics import correlation
+from sem2ct.metrics import correlation, volume_facts
+from sem2ct.metrics.volume_facts import DIRECTIONS
+from sem2ct.runtime import distributed
 from sem2ct.runtime.run_folder import writing
 
-DIRECTIONS = ("x", "y", "z")
+Images = Iterable[tuple[NDArray[np.bool_], NDArray[np.bool_]]]
+
 _BAND_PIXELS = 2**22  # a transform of this many pixels takes 100 MB
 _GRAIN, _PORE, _OUTSIDE = 0, 1, 2
 
@@ -73,6 +80,16 @@ def chord_counts(states: NDArray[np.uint8]) -> NDArray[np.int64]:
     return found[: longest + 1]
 
 
+@dataclass(frozen=True)
+class Slab:
+    """What one process tells another of a slab."""
+
+    counts: dict[str, NDArray[np.int64]]
+    """What lies within its slices."""
+    bits: list[NDArray[np.uint8]]
+    """Pores and field of view of each slice, (2, bytes)."""
+
+
 class PoreStream:
     """Counts what is asked of a volume while its slices come by, from the first to the last.
 
@@ -84,7 +101,7 @@ class PoreStream:
     def __init__(self, shape: tuple[int, int, int], *, reach_px: int) -> None:
         """Has seen nothing yet."""
         depth, *plane = shape
-        self.shape = shape
+        self.shape, self.reach_px = shape, reach_px
         self.seen = 0
         self._reach = min(reach_px, min(plane) - 1)
         self._depth_reach = min(reach_px, depth - 1)
@@ -100,7 +117,7 @@ class PoreStream:
             },
         }
         self._before: list[NDArray[np.uint8]] = []
-        self._run = np.full(plane if depth > 1 else (0, 0), -1, np.int32)
+        self._run = np.zeros((0, 0), np.int32)
         self._known = np.zeros(plane, np.bool_), np.zeros(lags, np.int64)
 
     def add(self, pores: NDArray[np.bool_], inside: NDArray[np.bool_]) -> None:
@@ -111,13 +128,46 @@ class PoreStream:
             inside: (y, x) boolean, True in the field of view.
         """
         pores = pores & inside
+        self._add_in_plane(pores, inside)
+        self._add_depth(pores, inside)
+
+    def count(self, first: int, images: Images) -> Slab:
+        """Counts what lies within the slices of a slab, from nothing, for another stream.
+
+        Args:
+            first: First slice.
+            images: Pores and field of view of its slices.
+        """
+        self._counts = {name: np.zeros_like(values) for name, values in self._counts.items()}
+        bits = []
+        for self.seen, (pores, inside) in enumerate(images, start=first):
+            pores = pores & inside
+            self._add_in_plane(pores, inside)
+            bits.append(np.packbits(np.stack([pores, inside]).reshape(2, -1), axis=1))
+        return Slab(self.counts(), bits)
+
+    def take(self, slab: Slab) -> None:
+        """Takes note of the next slab, that another stream has counted."""
+        for name, values in slab.counts.items():
+            if name.startswith("chords"):
+                self._add_chords(name.removeprefix("chords_"), values)
+            else:
+                self._counts[name] += values
+        plane = self.shape[1] * self.shape[2]
+        for bits in slab.bits:
+            both = np.unpackbits(bits, axis=1, count=plane).view(np.bool_)
+            self._add_depth(*both.reshape(2, *self.shape[1:]))
+
+    def _add_in_plane(self, pores: NDArray[np.bool_], inside: NDArray[np.bool_]) -> None:
         self._add_profiles(pores, inside)
         self._counts["hits"] += pair_hits(pores, self._reach)
         self._counts["pairs"] += self._pairs(inside)
-        self._add_depth_pairs(pores, inside)
         states = np.where(inside, pores.view(np.uint8), np.uint8(_OUTSIDE))
         self._add_chords("x", chord_counts(states))
         self._add_chords("y", chord_counts(states.T))
+
+    def _add_depth(self, pores: NDArray[np.bool_], inside: NDArray[np.bool_]) -> None:
+        self._add_depth_pairs(pores, inside)
         if self.shape[0] > 1:
             self._add_depth_chords(pores, inside)
         self.seen += 1
@@ -161,6 +211,8 @@ class PoreStream:
 
     def _add_depth_chords(self, pores: NDArray[np.bool_], inside: NDArray[np.bool_]) -> None:
         """`_run`: pore voxels since the last grain, -1 where something unknown came before."""
+        if self._run.shape != pores.shape:
+            self._run = np.full(pores.shape, -1, np.int32)
         grain = inside & ~pores
         ended = self._run[grain]
         self._add_chords("z", np.bincount(ended[ended > 0], minlength=2))
@@ -192,6 +244,8 @@ def of_greys(
 ) -> dict[str, Any]:
     """Counts a volume of grey levels slab by slab; stopped, it goes on with the next one.
 
+    Every process calls it, and makes every N-th slab.
+
     Args:
         greys_of: Greys of a slab, given its first slice and how many.
         inside_of: Field of view (y, x) of a slice.
@@ -199,147 +253,57 @@ def of_greys(
         slab: Slices per slab.
         threshold: Grey level under which a voxel is pore.
         reach_px: As for `PoreStream`.
-        bin_px: As for `facts`.
+        bin_px: As for `volume_facts.facts`.
         kept_in: As for `measure`.
 
     Returns:
-        As from `facts`.
+        As from `volume_facts.facts` on the first process, nothing on the others.
     """
     stream = PoreStream(shape, reach_px=reach_px)
 
-    def pores_of(first: int, count: int) -> Iterable[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    def pores_of(first: int, count: int) -> Images:
         for i, grey in enumerate(greys_of(first, count)):
             yield grey < threshold, inside_of(first + i)
 
     slabs = [(first, min(slab, shape[0] - first)) for first in range(0, shape[0], slab)]
     measure(stream, slabs, pores_of, kept_in=kept_in)
+    if not distributed.is_main():
+        return {}
     kept_in.unlink(missing_ok=True)
-    return facts(stream, bin_px=bin_px)
+    return volume_facts.facts(stream.counts(), bin_px=bin_px)
 
 
 def measure(
     stream: PoreStream,
     slabs: Iterable[tuple[int, int]],
-    pores_of: Callable[[int, int], Iterable[tuple[NDArray[np.bool_], NDArray[np.bool_]]]],
+    pores_of: Callable[[int, int], Images],
     *,
     kept_in: Path,
 ) -> None:
     """Shows a stream a volume slab by slab, going on where an earlier process stopped.
 
     Args:
-        stream: Has seen nothing yet; on return everything.
+        stream: Has seen nothing yet; on return everything, on the first of several processes.
         slabs: First slice of each slab, and how many it has, in order.
         pores_of: Pores and field of view of the slices of a slab, given these two numbers.
         kept_in: File for the state after each slab; removed by whoever writes the result.
     """
-    if kept_in.is_file():
-        with np.load(kept_in) as kept:
-            stream.restore({name: kept[name] for name in kept.files})
-    for first, count in slabs:
-        if first + count <= stream.seen:
-            continue
-        for pores, inside in pores_of(first, count):
-            stream.add(pores, inside)
-        with writing(kept_in) as unfinished, unfinished.open("wb") as out:
-            np.savez(out, **stream.state())  # pyright: ignore[reportArgumentType]
 
+    def goes_on() -> dict[str, int]:
+        if kept_in.is_file():
+            with np.load(kept_in) as kept:
+                stream.restore({name: kept[name] for name in kept.files})
+        return {"seen": stream.seen}
 
-def facts(stream: PoreStream, *, bin_px: int) -> dict[str, Any]:
-    """What the counts say.
-
-    Args:
-        stream: Has seen the whole volume.
-        bin_px: Voxels that share an entry of the porosity along an axis.
-
-    Returns:
-        Plain values: porosity; for x, y and z S2, its integers, the correlation length of the
-        named definitions, chords and the porosity along the axis; S2 over all directions of
-        the slices; and lengths along z over the mean of x and y.
-    """
-    counts = stream.counts()
-    phi = _share(int(counts["pore_z"].sum()), int(counts["inside_z"].sum()))
-    reach = counts["hits"].shape[0] - 1
-    along = {
-        "x": (counts["hits"][0, reach:], counts["pairs"][0, reach:]),
-        "y": (counts["hits"][:, reach], counts["pairs"][:, reach]),
-        "z": (counts["z_hits"], counts["z_pairs"]),
-    }
-    with np.errstate(invalid="ignore", divide="ignore"):
-        radial = correlation.radial(counts["hits"] / counts["pairs"])
-    told = {name: _axis(counts, name, *along[name], phi, bin_px) for name in DIRECTIONS}
-    return {
-        "porosity": phi,
-        "voxels": int(counts["inside_z"].sum()),
-        **told,
-        "radial": {
-            "lags_px": correlation.radial_lags(reach).tolist(),
-            "s2": radial.tolist(),
-            **_length(correlation.radial_lags(reach), radial, phi),
-        },
-        "z_over_xy": _ratios(told),
-    }
-
-
-def _axis(
-    counts: dict[str, NDArray[np.int64]],
-    name: str,
-    hits: NDArray[np.int64],
-    pairs: NDArray[np.int64],
-    phi: float,
-    bin_px: int,
-) -> dict[str, Any]:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        s2 = hits / pairs
-    chords = counts[f"chords_{name}"]
-    lengths = np.arange(len(chords))
-    starts = np.arange(0, len(counts[f"pore_{name}"]), bin_px)
-    pore, inside = (
-        np.add.reduceat(counts[f"{what}_{name}"], starts) for what in ("pore", "inside")
-    )
-    return {
-        "s2": s2.tolist(),
-        "hits": hits.tolist(),
-        "pairs": pairs.tolist(),
-        **_length(np.arange(len(s2), dtype=np.float64), s2, phi),
-        "chords": chords.tolist(),
-        "mean_chord_px": _share(int(chords @ lengths), int(chords.sum())),
-        "porosity": [_share(*both) for both in zip(pore.tolist(), inside.tolist(), strict=True)],
-    }
-
-
-def _length(
-    lags_px: NDArray[np.float64], s2: NDArray[np.float64], phi: float
-) -> dict[str, dict[str, Any]]:
-    fit = correlation.fit_correlation_length(lags_px, correlation.normalised(s2, phi))
-    return {"correlation_length": asdict(fit)}
-
-
-def _ratios(told: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """1 where the volume is alike along all axes; NaN where one of them says nothing."""
-    lengths = {name: told[name]["correlation_length"]["one_over_e_px"] for name in DIRECTIONS}
-    chords = {name: told[name]["mean_chord_px"] for name in DIRECTIONS}
-    return {
-        what: 2 * of["z"] / (of["x"] + of["y"])
-        for what, of in (("one_over_e_length", lengths), ("mean_chord", chords))
-    }
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
-
-
-def line(told: dict[str, Any]) -> str:
-    """One line for the log.
-
-    Args:
-        told: As from `facts`.
-    """
-    lengths = ", ".join(
-        f"{name} {told[name]['correlation_length']['one_over_e_px']:.1f}" for name in DIRECTIONS
-    )
-    ratios = told["z_over_xy"]
-    return (
-        f"porosity {told['porosity']:.4f} | 1/e length {lengths} px (z over x and y:"
-        f" {ratios['one_over_e_length']:.3f}) | mean chord z over x and y:"
-        f" {ratios['mean_chord']:.3f}"
-    )
+    seen, ranks = distributed.from_main(goes_on)["seen"], distributed.world_size()
+    counter = PoreStream(stream.shape, reach_px=stream.reach_px)
+    left = [(first, count) for first, count in slabs if first + count > seen]
+    for k in range(0, len(left), ranks):
+        mine = left[k:][distributed.rank() : distributed.rank() + 1]
+        counted = [counter.count(slab[0], pores_of(*slab)) for slab in mine]
+        for slab in itertools.chain(*distributed.gathered(counted)):
+            if distributed.is_main():
+                stream.take(slab)
+        if distributed.is_main():
+            with writing(kept_in) as unfinished, unfinished.open("wb") as out:
+                np.savez(out, **stream.state())  # pyright: ignore[reportArgumentType]

@@ -42,6 +42,11 @@ def choose(name: str) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
+def free_bytes(device: torch.device) -> int:
+    """Bytes of memory that this process may still take on a device."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.free_bytes()
+
+
 def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copies values from the host without making it wait for what the device still does."""
     if device.type == "cuda" and values.device.type == "cpu":

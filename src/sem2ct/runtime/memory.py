@@ -7,8 +7,10 @@ hundreds of them per step, which costs a CPU 10 to 15 % of its time.
 
 import contextlib
 import ctypes
+import os
 import platform
 from collections.abc import Iterator
+from pathlib import Path
 
 from sem2ct.runtime.refusal import Refusal
 
@@ -31,6 +33,45 @@ def keep_freed() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(_MMAP_THRESHOLD, 2**30)) and bool(mallopt(_TRIM_THRESHOLD, _LARGEST))
+
+
+def free_bytes(root: Path = Path("/")) -> int:
+    """Bytes that this process may still take: of the machine, and of the container it is in.
+
+    Args:
+        root: Where /proc and /sys are found.
+    """
+    try:
+        rows = (root / "proc/meminfo").read_text().splitlines()
+        (available,) = (row.split()[1] for row in rows if row.startswith("MemAvailable:"))
+    except (OSError, ValueError):
+        # Other systems do not say what is free; half of what there is, often is.
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return min([int(available) * 1024, *_left_by_containers(root)])
+
+
+def _left_by_containers(root: Path) -> Iterator[int]:
+    """What the control groups around this process still allow, of both versions of Linux."""
+    v1 = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    names = {"memory": v1, "": ("", "memory.max", "memory.current", "inactive_file")}
+    told = root / "proc/self/cgroup"
+    for row in told.read_text().splitlines() if told.is_file() else []:
+        _, controllers, group = row.split(":", 2)
+        if controllers not in names:
+            continue
+        mounted, limit, used, cached = names[controllers]
+        place = Path(group.lstrip("/"))
+        for inner in (place, *place.parents):
+            folder = root / "sys/fs/cgroup" / mounted / inner
+            try:
+                allowed = int((folder / limit).read_text())
+                rows = dict(
+                    row.split() for row in (folder / "memory.stat").read_text().splitlines()
+                )
+                held = int((folder / used).read_text()) - int(rows.get(cached, 0))
+            except (OSError, ValueError):
+                continue  # no limit ("max"), or a group that is not shown here
+            yield max(0, allowed - held)
 
 
 @contextlib.contextmanager
