@@ -21,8 +21,8 @@ with signals.leaving():
         unfinished.write_bytes(b"whole")
     with writing(folder.path / "shard_1.npy") as unfinished:
         unfinished.write_bytes(b"ha")
-        print("half", flush=True)
         try:
+            print("half", flush=True)
             time.sleep(60)
         finally:
             print("leaving", flush=True)
