@@ -25,7 +25,11 @@ def commit() -> str:
     """The commit of the checkout, with "+" when files differ from it."""
     told = [
         subprocess.run(
-            ["git", *what], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+            ["git", "--no-optional-locks", *what],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
         ).stdout.strip()
         for what in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain"))
     ]

@@ -37,7 +37,8 @@ NETWORKS["no_consistency"] = ["network=robust", "consistency_weight=0", "guard_i
 NETWORKS["no_sem_cycle"] = ["network=robust", "sem_cycle_weight=0"]
 NETWORKS["paper_slow"] = ["network=paper", "learning_rate=0.0002"]
 IMAGES = {"carbonate": {"robust": 11200, "paper": 3680}}
-IMAGES["bentheimer"] = {"robust": 7680, "paper": 2560}
+IMAGES["bentheimer_x4"] = {"robust": 7680, "paper": 2560}
+IMAGES["bentheimer_x2"] = {"robust": 7680, "paper": 3520}
 STEP = 80  # images that all intervals must divide
 REACH_PX = 40
 FINE_UM = 2.0  # of bentheimer's fine scan
@@ -65,7 +66,7 @@ LABELS = {
 def arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("rocks", nargs="+", choices=list(IMAGES))
+    parser.add_argument("rocks", nargs="+", choices=["carbonate", "bentheimer"])
     parser.add_argument("--out", type=Path, default=Path("outputs/compare"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
@@ -140,12 +141,14 @@ def while_training(folder: Path) -> dict[str, float]:
 
 def evaluated(out: Path, rock: str, reference: str, runs: Sequence[str]) -> dict[str, Any]:
     """Holds all translations against the SEM tiles; by run, porosity, surface and joint checks."""
+    # At x2 the tiles of size=demo have half the side.
+    side = ["tile_px=32", "reach_px=16"] if rock.endswith("_x2") else []
     # Of these runs and no others: more of them are another evaluation.
     name = "_".join([rock, *(run.removeprefix(f"{rock}_") for run in runs)])
     sets = [f"+sets.{run}={out}/translate/{run}" for run in runs]
     overrides = [f"run_root={out}", f"run={name}", "size=demo", "rock=mine", "ct=none"]
     left = ["sets.synthetic=none", "sets.translated=none", f"sets.real={reference}"]
-    sem2ct("evaluate", *overrides, *left, *sets, "threshold=otsu", "looked_tiles=20")
+    sem2ct("evaluate", *overrides, *left, *sets, *side, "threshold=otsu", "looked_tiles=20")
     metrics = json.loads((out / "evaluate" / name / "metrics.json").read_text())
     found = {}
     for run in ("real", *runs):
@@ -208,7 +211,7 @@ def compare(rock: str, chosen: argparse.Namespace) -> str:
     for seed in chosen.seeds:
         for network in chosen.networks:
             run = f"{prefix}_{network}_{seed}"
-            seconds = trained(out, run, rock, network, [*train, f"seed={seed}"])
+            seconds = trained(out, run, prefix, network, [*train, f"seed={seed}"])
             sem2ct(
                 "translate", f"run_root={out}", f"run={run}", "size=demo", "machine=cpu", *translate
             )

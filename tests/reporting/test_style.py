@@ -1,3 +1,4 @@
+import errno
 import itertools
 
 import imagecodecs
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from sem2ct.reporting import style
+from sem2ct.runtime.refusal import Refusal
 
 
 def test_the_reference_is_black_and_no_two_sets_look_alike():
@@ -58,6 +60,27 @@ def test_a_figure_becomes_pixels_and_a_page_and_its_scale_bar_is_as_long_as_it_s
     assert page.startswith(b"%PDF")
     assert b"/MediaBox [ 0 0 144 144 ]" in page  # 2 inches of 72 points
     assert b"CreationDate" not in page
+
+
+@pytest.mark.parametrize(
+    ("canvas", "printing", "left"),
+    [("FigureCanvasAgg", "print_png", set()), ("FigureCanvasPdf", "print_pdf", {"square.png"})],
+)
+def test_a_figure_that_is_cut_short_leaves_nothing_under_its_name(
+    tmp_path, monkeypatch, canvas, printing, left
+):
+    def half(self, file, **how):
+        file.write_bytes(b"half")
+        assert not (tmp_path / "square.png").exists() or left
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(getattr(style, canvas), printing, half)
+    with (
+        pytest.raises(Refusal, match="square"),
+        style.figure(tmp_path / "square.png", width=1, height=1),
+    ):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == left
 
 
 def test_labels_carry_their_unit():

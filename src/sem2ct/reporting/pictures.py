@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sem2ct.reporting import style
 from sem2ct.reporting.evaluation import Evaluation, Table, file_name, stacked
+from sem2ct.runtime.run_folder import writing
 
 MOST_COLUMNS = 8
 PORE_TINT = 0.8
@@ -122,7 +123,9 @@ def write_pixels(run: Evaluation, folder: Path) -> dict[str, list[Path]]:
         for kind, images in rows.items():
             for index, image in enumerate(images):
                 path = folder / f"{kind}_{file_name(name, names)}_{index}.png"
-                path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(image, np.uint8)))
+                encoded = imagecodecs.png_encode(np.ascontiguousarray(image, np.uint8))
+                with writing(path) as unfinished:
+                    unfinished.write_bytes(encoded)
                 written.setdefault(f"{kind}/{name}", []).append(path)
     return written
 

@@ -18,6 +18,8 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator
 
+from sem2ct.runtime.run_folder import writing
+
 REAL_COLOUR = "#000000"
 MARK_COLOUR = "#E69F00"
 BAND_COLOUR = "#d6d6d6"
@@ -145,10 +147,12 @@ def figure(path: Path, *, width: float, height: float) -> Iterator[Figure]:
             if isinstance(locator := axis.get_major_locator(), AutoLocator):
                 locator.set_params(nbins=MOST_TICKS)  # half of the time goes into ticks
         # Straight to the canvas, placed once: savefig would draw five times instead of two.
-        pixels.print_png(path, pil_kwargs={"compress_level": 4})
+        with writing(path) as unfinished:
+            pixels.print_png(unfinished, pil_kwargs={"compress_level": 4})
         drawn.set_layout_engine("none")
         undated: Any = {"CreationDate": None}  # the same numbers give the same file
-        FigureCanvasPdf(drawn).print_pdf(path.with_suffix(".pdf"), metadata=undated)
+        with writing(path.with_suffix(".pdf")) as unfinished:
+            FigureCanvasPdf(drawn).print_pdf(unfinished, metadata=undated)
 
 
 def label(name: str, *, most: int = NAME_LENGTH) -> str:

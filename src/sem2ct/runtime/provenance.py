@@ -73,13 +73,18 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    """Returns the commit of the source tree, "+ changes" if it was touched since."""
+    """Returns the commit of the source tree, "+changes" behind it if it was touched since."""
     where = Path(__file__).parent
-    command = ["git", "-C", str(where), "describe", "--always", "--abbrev=40", "--dirty=+changes"]
+
+    def git(*what: str) -> str:
+        # Without its own lock: whoever is killed here would leave it to the next git.
+        command = ["git", "--no-optional-locks", "-C", str(where), *what]
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+
     try:
         # A wheel lies in someone else's tree, if in any: ours tracks this very file.
-        tracked = ["git", "-C", str(where), "ls-files", "--error-unmatch", Path(__file__).name]
-        subprocess.run(tracked, capture_output=True, check=True)
-        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        touched = git("status", "--porcelain", "--untracked-files=no")
+        return git("describe", "--always", "--abbrev=40") + ("+changes" if touched else "")
     except (OSError, subprocess.CalledProcessError):
         return "none"
