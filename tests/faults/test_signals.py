@@ -10,11 +10,13 @@ import pytest
 
 # As a stage does: a folder, and one whole file after the other.
 WRITES = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from sem2ct.runtime import signals
 from sem2ct.runtime.run_folder import RunFolder, writing
 
+# What a script starts in the background is deaf to it, and so are its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = RunFolder.open(Path(sys.argv[1]), {"seed": 5})
 with signals.leaving():
     with writing(folder.path / "shard_0.npy") as unfinished:
