@@ -32,9 +32,11 @@ from sem2ct.runtime.device import autocast, choose
 
 SCALE = 16
 INTERVAL = {"peer": 1, "paper": 1, "robust": 4}  # steps of a kind that are not all alike
+PAPER_SIZES = {"width": 128, "blocks": 3, "discriminator_width": 8}
+ROBUST_SIZES = {"width": 64, "blocks": 8, "discriminator_width": 32}
 OURS = {
-    "paper": {"width": 128, "blocks": 3, "discriminator_width": 8, "consistency_weight": 0.0},
-    "robust": {"width": 64, "blocks": 8, "discriminator_width": 32, "consistency_weight": 10.0},
+    "paper": {**PAPER_SIZES, "consistency_weight": 0.0, "raster_weight": 0.0},
+    "robust": {**ROBUST_SIZES, "consistency_weight": 10.0, "raster_weight": 3.0},
 }
 
 

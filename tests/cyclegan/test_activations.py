@@ -20,6 +20,7 @@ def make(**changes) -> CycleganTrainer:
             "sem_cycle_weight": 1.0,
             "sem_cycle_interval": 1,
             "consistency_weight": 10.0,
+            "raster_weight": 3.0,
         },
         **{"guard_images": 1000, "ema_half_life_images": 20, "precision": "float32", "seed": 5},
     }

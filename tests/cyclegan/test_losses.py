@@ -7,6 +7,7 @@ from sem2ct.cyclegan.losses import (
     discriminator_loss,
     grey_correlation,
     least_squares,
+    raster_loss,
 )
 
 
@@ -48,6 +49,44 @@ def test_a_difference_below_the_noise_floor_costs_nothing():
     loss.backward()
     expected = torch.tensor([[[[0.0, 0.0, 0.25, -0.25]]]])
     torch.testing.assert_close(predicted.grad, expected)
+
+
+def dots(scale: int, rows: int, columns: int) -> torch.Tensor:
+    """A dot in each CT pixel; variance 1/s^2 - 1/s^4."""
+    dot = torch.zeros(scale, scale)
+    dot[1, 2] = 1.0
+    return dot.repeat(rows, columns)[None, None]
+
+
+def test_one_dot_in_each_ct_pixel_is_all_raster():
+    pattern = dots(4, 6, 5)
+    torch.testing.assert_close(raster_loss(pattern, 4), torch.tensor(1.0))
+    torch.testing.assert_close(raster_loss(0.3 - 0.5 * pattern, 4), torch.tensor(1.0))
+    # A tile that is all raster, and one that has none.
+    torch.testing.assert_close(
+        raster_loss(torch.cat([pattern, torch.zeros_like(pattern)]), 4), torch.tensor(0.5)
+    )
+
+
+def test_what_repeats_in_one_half_only_is_no_raster():
+    pattern = dots(4, 6, 5)
+    pattern[:, :, 12:] = 0
+    assert raster_loss(pattern, 4).abs() < 1e-7
+    # A network that could earn something with opposite halves would paint them.
+    assert raster_loss(torch.cat([dots(4, 3, 5), -dots(4, 3, 5)], 2), 4) == 0
+
+
+def test_chance_is_hardly_a_raster():
+    noise = torch.randn(4000, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    # 16 products of means over 32 cells each: normal with spread sqrt(15)/16/32; half of it counts.
+    expected = 15**0.5 / 16 / 32 / (2 * torch.pi) ** 0.5
+    torch.testing.assert_close(raster_loss(noise, 4), torch.tensor(expected), rtol=0.1, atol=0)
+
+
+def test_the_raster_of_a_nearly_flat_tile_counts_as_faint():
+    pattern = 0.01 * dots(4, 6, 5)
+    variance = 1e-4 * (1 / 16 - 1 / 256)
+    torch.testing.assert_close(raster_loss(pattern, 4), torch.tensor(variance / 1e-3))
 
 
 def test_grey_correlation_is_pearsons_over_all_pixels():

@@ -26,6 +26,7 @@ SETTINGS: dict[str, Any] = {
     "sem_cycle_weight": 1.0,
     "sem_cycle_interval": 1,
     "consistency_weight": 10.0,
+    "raster_weight": 3.0,
     "history": 6,
     "guard_images": 1000,
     "ema_half_life_images": 20,
@@ -228,6 +229,22 @@ def test_the_sem_cycle_is_taken_every_fourth_step_four_times_as_heavy():
     torch.testing.assert_close(weights, [12.0, 0.0, 0.0, 0.0, 12.0, 0.0, 0.0, 0.0, 12.0])
     taken = ["sem_cycle" in trainer.step(whole_batch(images), images) for images in seen[:5]]
     assert taken == [True, False, False, False, True]
+
+
+def test_a_raster_is_unlearned_and_published_networks_are_left_to_theirs():
+    left, kept = [], make(network="paper", raster_weight=1e6)
+    plain = make(network="paper", raster_weight=0.0)
+    for weight in (0.0, 100.0):
+        trainer = make(raster_weight=weight, total_images=4000, constant_images=4000)
+        with torch.no_grad():
+            # One of four phases is far brighter than the others.
+            trainer.ct_to_sem.steps[0].conv.bias[::4] = 2.0
+            trainer.ct_to_sem.tail.weight.mul_(5)
+        rows = [trainer.step(whole_batch(0), BATCH * 16 * step) for step in range(60)]
+        left.append((rows[0]["raster"].item(), rows[-1]["raster"].item()))
+    assert left[0][0] == left[1][0] > 0.1
+    assert left[1][1] < 0.2 * left[0][1]
+    assert train(kept, 0, 2) == train(plain, 0, 2)
 
 
 def test_the_translators_learn_to_bring_the_ct_back():

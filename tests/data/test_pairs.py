@@ -17,6 +17,7 @@ def store(
     pixel_um: float | None = None,
     flat: bool = False,
     levels: int = 256,
+    dark_share: float = 0.0,
 ) -> Store:
     writer = StoreWriter(
         folder,
@@ -30,6 +31,8 @@ def store(
     )
     drawn = np.random.default_rng(px).integers(0, levels, (count, px, px))
     tiles = (drawn * (1 if levels == 256 else 28)).astype(np.uint8)
+    if dark_share:
+        tiles[:] = np.where(np.arange(px) < dark_share * px, 40, 200)
     if flat:
         tiles[:] = np.arange(count)[:, None, None]
     places = {name: np.arange(count) for name in ("source", "z", "y", "x")}
@@ -83,3 +86,38 @@ def test_patches_of_a_few_grey_levels_are_refused_as_segmented(tmp_path, levels,
         return
     with pytest.raises(Refusal, match=rf"hold {levels} grey levels only \(0, 28.*segmented"):
         pairs.refuse_unfit(segmented, setting="ct", batch_size=2)
+
+
+def test_the_skewness_of_two_greys_is_bernoullis():
+    for dark in (0.1, 0.25, 0.6):
+        images = np.where(np.arange(40) < dark * 40, 40, 200).astype(np.uint8)
+        expected = (2 * dark - 1) / np.sqrt(dark * (1 - dark))
+        assert pairs.skewness(images) == pytest.approx(expected)
+    assert pairs.skewness(np.full((3, 3), 7, np.uint8)) == 0
+
+
+# Skewness of a dark share of 1/8 is -2.27, of 1/4 -1.15, of 3/8 -0.52, of 1/2 none.
+@pytest.mark.parametrize(
+    ("ct_dark", "sem_dark", "said"),
+    [
+        (1 / 8, 1 / 4, "nothing"),
+        (7 / 8, 3 / 4, "nothing"),
+        (1 / 4, 1 / 2, "nothing"),
+        (3 / 8, 7 / 8, "warned"),
+        (1 / 4, 7 / 8, "refused"),
+        (3 / 4, 1 / 8, "refused"),
+    ],
+)
+def test_stores_whose_greys_lean_opposite_ways_are_refused(
+    tmp_path, caplog, ct_dark, sem_dark, said
+):
+    ct = store(tmp_path / "ct", dark_share=ct_dark)
+    sem = store(tmp_path / "sem", domain="sem", px=32, dark_share=sem_dark)
+    pairs.hold_greys_together(ct, sem, greys="trusted")
+    assert not caplog.messages
+    if said == "refused":
+        with pytest.raises(Refusal, match=r"lean opposite ways.*sem_window=\[99.9,0.1\].*trusted"):
+            pairs.hold_greys_together(ct, sem, greys="checked")
+        return
+    pairs.hold_greys_together(ct, sem, greys="checked")
+    assert any("lean opposite ways" in line for line in caplog.messages) == (said == "warned")

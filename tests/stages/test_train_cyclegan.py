@@ -14,7 +14,7 @@ class Settings:
     """The settings that say which images train, with small values for the rest."""
 
     symmetries, seed, batch_size, styles, sem_styles, psi = "none", 0, 2, 1, "all", 1.0
-    to_grey = False
+    to_grey, greys = False, "checked"
 
     def __init__(self, **given):
         vars(self).update(given)

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from sem2ct.runtime.distributed import mean_over_ranks
 
+LEAST_VARIANCE = 1e-3
+"""A tile flatter than 4 grey levels is no reason for a large gradient."""
+
 
 def least_squares(logits: Sequence[Tensor], target: float) -> Tensor:
     """Mean squared distance of the logits from a target, each scale counting the same.
@@ -52,6 +55,37 @@ def consistency_loss(predicted_ct: Tensor, real_ct: Tensor, noise_floor: Tensor)
         Scalar: mean of max(|difference| - noise_floor, 0).
     """
     return torch.relu((predicted_ct - real_ct).abs() - noise_floor).mean()
+
+
+def raster_loss(fake_sem: Tensor, scale: int) -> Tensor:
+    """How much of a translation is one pattern that repeats in every CT pixel.
+
+    Real tiles know nothing of the CT's grid, so what their CT pixels have in common is a flat
+    grey.  A translator is led astray: one dot per CT pixel, as a newspaper prints grey, meets
+    the mean grey that the CT asks for, and is sharp.  The patterns of the upper and of the
+    lower half of a tile are multiplied with one another, so a picture without a raster is
+    hardly pressed to be flat; to have opposite patterns earns nothing.
+
+    Args:
+        fake_sem: (N, 1, H, W).
+        scale: SEM pixels per CT pixel; H at least twice that.
+
+    Returns:
+        Scalar: that part of each tile's variance, averaged over tiles; next to 0 without
+        such a pattern, 1 where there is nothing else.
+    """
+    cells = per_ct_pixel(fake_sem.float(), scale)
+    half = cells.shape[1] // 2
+    upper, lower = (rows.mean((1, 3)) for rows in (cells[:, :half], cells[:, half:]))
+    shared = (upper - upper.mean((1, 2), keepdim=True)) * lower
+    variance = cells.detach().var((1, 2, 3, 4), correction=0).clamp(min=LEAST_VARIANCE)
+    return (torch.relu(shared.mean((1, 2))) / variance).mean()
+
+
+def per_ct_pixel(sem: Tensor, scale: int) -> Tensor:
+    """Cuts (N, 1, H, W) at the CT's grid: a view (N, H / scale, scale, W / scale, scale)."""
+    count, _, height, width = sem.shape
+    return sem.reshape(count, height // scale, scale, width // scale, scale)
 
 
 def grey_correlation(first: Tensor, second: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
-from sem2ct.cyclegan.losses import cycle_loss, grey_correlation
+from sem2ct.cyclegan.losses import cycle_loss, grey_correlation, per_ct_pixel
 from sem2ct.runtime.distributed import mean_over_ranks
 from sem2ct.runtime.seeding import hashed_normal
 
@@ -125,9 +125,7 @@ def raster(ct: Tensor, fake_sem: Tensor) -> Tensor:
         0-d: share of the variance of all pixels that is the mean over the cells, one per CT
         pixel; about 1 / (N h w) for a picture without such a pattern, at most 1.
     """
-    side = fake_sem.shape[-1] // ct.shape[-1]
-    count, _, height, width = ct.shape
-    cells = fake_sem.float().reshape(count, height, side, width, side)
+    cells = per_ct_pixel(fake_sem.float(), fake_sem.shape[-1] // ct.shape[-1])
     repeated = cells.mean((0, 1, 3)).var(correction=0)
     return repeated / cells.var(correction=0).clamp(min=1e-12)
 

@@ -102,7 +102,7 @@ def _doubt_raster(ct_to_sem: nn.Module, ct_patches: Tensor, images_seen: int) ->
     if share > MOST_RASTER:
         LOGGER.warning(
             "raster is %.2f at %d images (over %g): so much of the translation's variance is one"
-            " pattern that repeats in every CT pixel; train longer, or lower consistency_weight",
+            " pattern that repeats in every CT pixel; train longer, or raise raster_weight",
             *(float(share), images_seen, MOST_RASTER),
         )
 

@@ -26,6 +26,7 @@ from sem2ct.cyclegan.losses import (
     cycle_loss,
     discriminator_loss,
     least_squares,
+    raster_loss,
 )
 from sem2ct.cyclegan.monitors import GREY
 from sem2ct.cyclegan.robust_networks import RobustCtToSem, RobustSemToCt
@@ -66,6 +67,7 @@ class CycleganTrainer:
         sem_cycle_weight: float,
         sem_cycle_interval: int,
         consistency_weight: float,
+        raster_weight: float,
         history: int,
         guard_images: int,
         ema_half_life_images: float,
@@ -77,7 +79,7 @@ class CycleganTrainer:
         """Makes the networks and their optimizers.
 
         Args: the settings of `train-cyclegan` under the same names; patch_px is the side of a CT
-        patch, and paper weights both cycles with `cycle_weight`, without consistency.
+        patch, and paper weights both cycles with `cycle_weight`, without anything else.
         """
         named: dict[str, Any] = {"network": network, "scale": scale, "styles": styles}
         self.network, self.scale, self.seed, self.device = network, scale, seed, device
@@ -85,7 +87,8 @@ class CycleganTrainer:
         self.learning_rate, self.precision = learning_rate, precision
         self.constant_images, self.total_images = constant_images, total_images
         self.cycle_weight, self.sem_cycle_weight = cycle_weight, sem_cycle_weight
-        self.consistency_weight = consistency_weight if network == "robust" else 0.0
+        ours = (consistency_weight, raster_weight) if network == "robust" else (0.0, 0.0)
+        self.consistency_weight, self.raster_weight = ours
         self.guard_images, self.sem_cycle_interval = guard_images, sem_cycle_interval
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(seed, "cyclegan", "weights"))
@@ -94,10 +97,8 @@ class CycleganTrainer:
         self.ct_to_sem, self.sem_to_ct = (module.to(device) for module in translators)
         self.translators = nn.ModuleDict({"ct_to_sem": self.ct_to_sem, "sem_to_ct": self.sem_to_ct})
         self.judges = nn.ModuleDict({"sem": judges[0], "ct": judges[1]}).to(device)
-        self.learned = {
-            name: [parameter for parameter in module.parameters() if parameter.requires_grad]
-            for name, module in (("translators", self.translators), ("judges", self.judges))
-        }
+        both = {"translators": self.translators, "judges": self.judges}
+        self.learned = {name: _learnable(module) for name, module in both.items()}
         self.optimizers = {
             name: torch.optim.Adam(parameters, learning_rate, betas=BETAS, fused=True)
             for name, parameters in self.learned.items()
@@ -251,6 +252,8 @@ class CycleganTrainer:
         if self.consistency_weight > 0:
             floor = self.degradation.noise_floor
             loss = loss + self.consistency_weight * consistency_loss(predicted_ct, ct, floor)
+        if self.raster_weight > 0:
+            loss = loss + self.raster_weight * raster_loss(fake_sem, self.scale)
         (loss * weight).backward()
         fake_sem = fake_sem.detach()
         values = {
@@ -378,6 +381,10 @@ class CycleganTrainer:
                 f"grey_correlation is {float(self.correlation):.2f} after {seen} images: the"
                 f" translation is dark where the CT is bright; {self._remedy()}, under another run="
             )
+
+
+def _learnable(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def _learn(parameters: list[nn.Parameter], learning: bool) -> None:

@@ -16,7 +16,14 @@ class TrainCycleganSettings(TrainingSettings):
     """Settings of `sem2ct train-cyclegan`."""
 
     LATER = MappingProxyType(
-        {"to_grey": False, "styles": 1, "sem_styles": "all", "sem_cycle_interval": 1}
+        {
+            "to_grey": False,
+            "styles": 1,
+            "sem_styles": "all",
+            "sem_cycle_interval": 1,
+            "raster_weight": 0.0,
+            "greys": "trusted",
+        }
     )
 
     ct: Path
@@ -31,6 +38,8 @@ class TrainCycleganSettings(TrainingSettings):
     """Make a grey generator of a pickle's colour one."""
     psi: Annotated[float, Field(ge=0, le=1.5)]
     """Truncation of the live tiles."""
+    greys: Literal["checked", "trusted"]
+    """checked: stores whose greys lean opposite ways are refused; trusted: pores are dark."""
     symmetries: Literal["none", "mirror", "dihedral"]
     """Symmetries of the rock that training may use."""
     styles: Annotated[int, Field(ge=1, le=256)]
@@ -58,6 +67,8 @@ class TrainCycleganSettings(TrainingSettings):
     """Every so many steps SEM -> CT -> SEM is taken, so many times as heavy."""
     consistency_weight: Annotated[float, Field(ge=0)]
     """Weight of the hinge on |degrade(fake_sem) - ct| above the CT's noise; 0 in paper."""
+    raster_weight: Annotated[float, Field(ge=0)]
+    """Weight of the share of variance that repeats in every CT pixel; 0 in paper."""
     history: Annotated[int, Field(ge=0)]
     """Earlier fakes kept to show to the discriminators."""
     guard_images: Annotated[int, Field(ge=0)]

@@ -92,6 +92,7 @@ class _Domains:
             self.tile_px, self._sem_facts = generator.resolution, source.store
         else:
             store = pairs.opened(settings.sem, setting="sem", batch_size=settings.batch_size)
+            pairs.hold_greys_together(self.ct_store, store, greys=settings.greys)
             told = styles.of_store(store, kept=kept, **settings.arguments_of(styles.of_store))
             self._sem = Patches(store, told=told, **settings.arguments_of(Patches))
             self.tile_px, self._sem_facts = store.tile_px, store.grey_and_size()
