@@ -69,6 +69,7 @@ def our_step(kind: str, precision: str, chosen: argparse.Namespace) -> Callable[
         cycle_weight=15.0 if kind == "paper" else 10.0,
         sem_cycle_weight=15.0 if kind == "paper" else 1.0,
         sem_cycle_interval=INTERVAL[kind],
+        even_phases=True,
         history=50,
         guard_images=total,
         ema_half_life_images=1000,

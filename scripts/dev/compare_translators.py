@@ -35,7 +35,7 @@ from sem2ct.metrics import correlation, segmentation, surface
 NETWORKS = {"robust": ["network=robust"], "paper": ["network=paper"]}
 NETWORKS["no_consistency"] = ["network=robust", "consistency_weight=0", "guard_images=1000000"]
 NETWORKS["no_sem_cycle"] = ["network=robust", "sem_cycle_weight=0"]
-NETWORKS["no_raster"] = ["network=robust", "raster_weight=0"]
+NETWORKS["meshed"] = ["network=robust", "raster_weight=0", "even_phases=false"]
 NETWORKS["paper_slow"] = ["network=paper", "learning_rate=0.0002"]
 IMAGES = {"carbonate": {"robust": 11200, "paper": 3680}}
 IMAGES["bentheimer_x4"] = {"robust": 7680, "paper": 2560}

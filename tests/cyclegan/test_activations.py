@@ -21,6 +21,7 @@ def make(**changes) -> CycleganTrainer:
             "sem_cycle_interval": 1,
             "consistency_weight": 10.0,
             "raster_weight": 3.0,
+            "even_phases": True,
         },
         **{"guard_images": 1000, "ema_half_life_images": 20, "precision": "float32", "seed": 5},
     }

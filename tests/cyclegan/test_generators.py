@@ -5,7 +5,12 @@ from torch import Tensor, nn
 
 from sem2ct.cyclegan import generators
 from sem2ct.cyclegan.paper_networks import PaperCtToSem, PaperSemToCt
-from sem2ct.cyclegan.robust_networks import PlacedNoise, RobustCtToSem, RobustSemToCt
+from sem2ct.cyclegan.robust_networks import (
+    EvenPhases,
+    PlacedNoise,
+    RobustCtToSem,
+    RobustSemToCt,
+)
 from sem2ct.runtime.refusal import Refusal
 
 
@@ -222,6 +227,38 @@ def test_a_network_built_from_its_config_takes_the_weights_and_gives_the_same(ne
         twin = generators.build(module.config)
         twin.load_state_dict(module.state_dict())
         assert torch.equal(twin(patches(1, side)), module(patches(1, side)))
+
+
+@pytest.mark.parametrize("scale", [2, 4, 16])
+def test_where_the_ct_is_flat_an_even_translation_is_flat_whatever_the_weights(scale: int):
+    spreads = {}
+    for even in (True, False):
+        network = RobustCtToSem(scale=scale, width=8, blocks=1, even_phases=even)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.normal_(std=0.2)
+        tile = network(torch.full((1, 1, 24, 24), 0.2)).detach()
+        # 8 CT pixels from the edge no zero of the padding is seen.
+        spreads[even] = float(tile[..., 8 * scale : -8 * scale, 8 * scale : -8 * scale].std())
+    assert spreads[True] < 1e-5
+    assert spreads[False] > 1e-3
+    twin = generators.build(RobustCtToSem(scale=scale, width=8, even_phases=True).config)
+    assert "steps.0.conv.parametrizations.weight.original" in twin.state_dict()
+
+
+def test_even_phases_differ_in_all_but_the_mean_of_their_kernels():
+    learned = torch.randn(8, 5, 3, 3, generator=torch.Generator().manual_seed(0))
+    made = EvenPhases()(learned)
+    means = made.mean((2, 3)).view(2, 4, 5)
+    torch.testing.assert_close(
+        means, learned.mean((2, 3)).view(2, 4, 5).mean(1, keepdim=True).expand(2, 4, 5)
+    )
+    for array in (learned, made):
+        array -= array.mean((2, 3), keepdim=True)
+    torch.testing.assert_close(made, learned)
+    biases = EvenPhases()(torch.tensor([1.0, 2.0, 3.0, 6.0, 0.0, 0.0, 0.0, 4.0]))
+    assert biases.tolist() == [3.0] * 4 + [1.0] * 4
 
 
 def test_an_unknown_network_is_named():

@@ -44,7 +44,10 @@ def test_a_pattern_in_every_ct_pixel_is_warned_of_once_a_training_is_under_way(
 ):
     ct = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     trainer = SimpleNamespace(
-        ema=Dots(share), sem_to_ct=nn.AvgPool2d(4), styles=1, guard_images=100, doubt=lambda _: ""
+        ema=Dots(share),
+        sem_to_ct=nn.AvgPool2d(4),
+        styles=1,
+        inversion=SimpleNamespace(guard_images=100, doubt=lambda _: ""),
     )
     previews.look(trainer, images, ct, torch.zeros(3, 1, 64, 64))
     assert sum("raster is" in record.message for record in caplog.records) == warned

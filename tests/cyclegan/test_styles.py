@@ -146,6 +146,7 @@ SMALL: dict[str, Any] = {
         "sem_cycle_interval": 1,
         "consistency_weight": 5.0,
         "raster_weight": 3.0,
+        "even_phases": True,
         "seed": 3,
     },
     **{"constant_images": 10**6, "total_images": 10**6, "guard_images": 10**6},

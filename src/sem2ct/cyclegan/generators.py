@@ -48,7 +48,13 @@ def build(config: Mapping[str, Any]) -> Any:
 
 
 def pair(
-    *, network: str, scale: int, width: int, blocks: int, styles: int = 1
+    *,
+    network: str,
+    scale: int,
+    width: int,
+    blocks: int,
+    styles: int = 1,
+    even_phases: bool = False,
 ) -> tuple[CtToSem, SemToCt]:
     """Makes the two translators that train together.
 
@@ -58,6 +64,7 @@ def pair(
         width: Channels at CT resolution; the robust way back has half as many.
         blocks: Residual blocks at CT resolution.
         styles: Styles that can be asked of ct_to_sem; of paper one.
+        even_phases: Of the robust ct_to_sem: no mesh where the CT is flat.
 
     Raises:
         ValueError: If there is no such network or scale.
@@ -66,7 +73,7 @@ def pair(
     back = there if network == "paper" else {"network": network, "scale": scale}
     if network != "paper":
         back = {**back, "width": max(8, width // 2)}
-        there = {**there, "styles": styles}
+        there = {**there, "styles": styles, "even_phases": even_phases}
     return build({**there, "direction": "ct_to_sem"}), build({**back, "direction": "sem_to_ct"})
 
 

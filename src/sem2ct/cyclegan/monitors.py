@@ -17,6 +17,8 @@ from sem2ct.runtime.seeding import hashed_normal
 GREY = 127.5
 """Grey levels of 0 to 255 per unit of a network's input."""
 HIDING_NOISE = 2 / GREY
+RARELY = 16
+"""Steps between two looks at what costs extra."""
 _LEVELS = 256
 
 

@@ -30,10 +30,10 @@ def look(
     Returns:
         The picture, by its name; with several styles also "styles", as from `in_styles`.
     """
-    doubt = trainer.doubt(images_seen)
+    doubt = trainer.inversion.doubt(images_seen)
     if doubt:
         LOGGER.warning("%s", doubt)
-    if images_seen >= trainer.guard_images:
+    if images_seen >= trainer.inversion.guard_images:
         _doubt_raster(trainer.ema, ct_patches, images_seen)
     pictures = {"translation": grid(trainer.ema, trainer.sem_to_ct, ct_patches, sem_tiles)}
     if trainer.styles > 1:

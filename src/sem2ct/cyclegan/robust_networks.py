@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from sem2ct.cyclegan.paper_networks import LEAK, steps_of
 from sem2ct.cyclegan.phases import channels_last
@@ -164,20 +165,51 @@ class PlacedNoise(nn.Module):
         return maps + (weight * plane).to(maps.dtype)
 
 
+class EvenPhases(nn.Module):
+    """Makes the four phases of a sub-pixel convolution answer a flat grey alike.
+
+    Else every flat place has a mesh of the period of the CT's pixels, which only training
+    takes away.  What the phases of an output have besides the mean of a kernel is theirs; the
+    means themselves are one number.
+
+    Source: Sugawara et al. 2019, arXiv:1905.06841 (equal steady-state values of the phases).
+    """
+
+    def forward(self, learned: Tensor) -> Tensor:
+        """Weights (4 O, C, 3, 3) or biases (4 O,), the phases of an output together."""
+        phases = learned.unflatten(0, (-1, 4))
+        if phases.ndim == 2:
+            return phases.mean(1, keepdim=True).expand_as(phases).flatten()
+        level = phases.mean((3, 4), keepdim=True)
+        return (phases - level + level.mean(1, keepdim=True)).flatten(0, 1)
+
+
 class SubPixelStep(nn.Module):
     """3x3 convolution to four phases, pixel shuffle, noise, leaky ReLU."""
 
     def __init__(
-        self, channels: int, out_channels: int, level: int, *, scale: int, styles: int
+        self, channels: int, out_channels: int, level: int, *, even: bool, **named: int
     ) -> None:
-        """Makes the weights of the step that reaches `level` doublings of `scale`."""
+        """Makes the weights of the step that reaches `level` doublings.
+
+        Args:
+            channels: Of the maps it sees.
+            out_channels: Of the maps it makes.
+            level: Doublings above CT resolution.
+            even: Whether its phases answer a flat grey alike.
+            named: scale and styles, as for `PlacedNoise`.
+        """
         super().__init__()
+        styles = named["styles"]
         self.styled = StyledMaps(styles, channels)
         self.conv = _conv(channels, 4 * out_channels)
         with torch.no_grad():
             # The four phases start alike: no checkerboard to unlearn.
             self.conv.weight.copy_(self.conv.weight[::4].repeat_interleave(4, 0))
-        self.noise = PlacedNoise(out_channels, level, scale=scale, styles=styles)
+        if even:
+            for name in ("weight", "bias"):
+                parametrize.register_parametrization(self.conv, name, EvenPhases())
+        self.noise = PlacedNoise(out_channels, level, **named)
 
     def forward(
         self,
@@ -196,7 +228,15 @@ class SubPixelStep(nn.Module):
 class RobustCtToSem(nn.Module):
     """tanh(calibrated bilinear upsampling of the CT + learned residual)."""
 
-    def __init__(self, *, scale: int, width: int = 64, blocks: int = 8, styles: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        scale: int,
+        width: int = 64,
+        blocks: int = 8,
+        styles: int = 1,
+        even_phases: bool = False,
+    ) -> None:
         """Makes the network.
 
         Args:
@@ -204,6 +244,7 @@ class RobustCtToSem(nn.Module):
             width: Channels at CT resolution.
             blocks: Residual blocks at CT resolution.
             styles: Styles it can be asked for.
+            even_phases: No mesh of CT pixels where the CT is flat; see `EvenPhases`.
         """
         super().__init__()
         self.config: dict[str, Any] = {
@@ -213,6 +254,7 @@ class RobustCtToSem(nn.Module):
             "width": width,
             "blocks": blocks,
             **({"styles": styles} if styles > 1 else {}),
+            **({"even_phases": True} if even_phases else {}),
         }
         self.scale, self.styles = scale, styles
         self.style = 0
@@ -224,10 +266,9 @@ class RobustCtToSem(nn.Module):
         self.blocks = nn.ModuleList(PlainBlock(width) for _ in range(blocks))
         self.styled = nn.ModuleList(StyledMaps(styles, width) for _ in range(blocks))
         channels = [width, *_step_channels(width, steps_of(scale))]
+        how: dict[str, Any] = {"even": even_phases, "scale": scale, "styles": styles}
         self.steps = nn.ModuleList(
-            SubPixelStep(
-                channels[level], channels[level + 1], level + 1, scale=scale, styles=styles
-            )
+            SubPixelStep(channels[level], channels[level + 1], level + 1, **how)
             for level in range(len(channels) - 1)
         )
         self.tail = _conv(channels[-1], 1, gain=0.1)

@@ -12,6 +12,7 @@ one would: bit for bit the one that takes it in N rounds (`runtime.sums`).
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from sem2ct.cyclegan import discriminators, generators, monitors
 from sem2ct.cyclegan.causes import CAUSES
 from sem2ct.cyclegan.degrade import Degradation
 from sem2ct.cyclegan.history import History
+from sem2ct.cyclegan.inversion import InversionGuard
 from sem2ct.cyclegan.losses import (
     consistency_loss,
     cycle_loss,
@@ -32,7 +34,6 @@ from sem2ct.cyclegan.monitors import GREY
 from sem2ct.cyclegan.robust_networks import RobustCtToSem, RobustSemToCt
 from sem2ct.runtime.device import autocast
 from sem2ct.runtime.distributed import share, world_size
-from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.seeding import mix
 from sem2ct.runtime.sums import gradients, woven
 from sem2ct.training.averaging import Averaged
@@ -40,8 +41,6 @@ from sem2ct.training.schedules import constant_then_linear
 from sem2ct.training.soundness import MENDED
 
 BETAS = (0.5, 0.999)
-DOUBTFUL_CORRELATION = 0.5
-RARELY = 16  # steps between two looks at what costs extra
 
 
 class CycleganTrainer:
@@ -57,6 +56,7 @@ class CycleganTrainer:
         patch_px: int,
         width: int,
         blocks: int,
+        even_phases: bool,
         discriminator_width: int,
         batch_size: int,
         batch_per_device: int,
@@ -89,26 +89,25 @@ class CycleganTrainer:
         self.cycle_weight, self.sem_cycle_weight = cycle_weight, sem_cycle_weight
         ours = (consistency_weight, raster_weight) if network == "robust" else (0.0, 0.0)
         self.consistency_weight, self.raster_weight = ours
-        self.guard_images, self.sem_cycle_interval = guard_images, sem_cycle_interval
+        self.sem_cycle_interval, self.calibrated = sem_cycle_interval, False
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(seed, "cyclegan", "weights"))
-            translators = generators.pair(**named, width=width, blocks=blocks)
+            trunk = {"width": width, "blocks": blocks, "even_phases": even_phases}
+            translators = generators.pair(**named, **trunk)
             judges = discriminators.pair(**named, patch_px=patch_px, width=discriminator_width)
         self.ct_to_sem, self.sem_to_ct = (module.to(device) for module in translators)
         self.translators = nn.ModuleDict({"ct_to_sem": self.ct_to_sem, "sem_to_ct": self.sem_to_ct})
         self.judges = nn.ModuleDict({"sem": judges[0], "ct": judges[1]}).to(device)
         both = {"translators": self.translators, "judges": self.judges}
         self.learned = {name: _learnable(module) for name, module in both.items()}
-        self.optimizers = {
-            name: torch.optim.Adam(parameters, learning_rate, betas=BETAS, fused=True)
-            for name, parameters in self.learned.items()
-        }
+        adam = partial(torch.optim.Adam, lr=learning_rate, betas=BETAS, fused=True)
+        self.optimizers = {name: adam(learned) for name, learned in self.learned.items()}
         self.averaged = Averaged(self.ct_to_sem, half_life_images=ema_half_life_images)
         self.histories = self._histories(history, patch_px)
         self.degradation = Degradation(
             scale=scale, patch_px=patch_px, half_life_images=100 * batch_size, device=device
         )
-        self.calibrated, self.correlation = False, torch.zeros((), device=device)
+        self.inversion = InversionGuard(network, batch_size, guard_images, device)
 
     @property
     def ema(self) -> nn.Module:
@@ -191,7 +190,7 @@ class CycleganTrainer:
         values["g_loss"] = values["g_sem_loss"] + values["g_ct_loss"]
         values["noise_floor_grey"] = self.degradation.noise_floor * GREY
         values["grey_correlation"] = monitors.correlation(ct, fresh["sem"])
-        self._guard(values["grey_correlation"], images_seen)
+        self.inversion.follow(values["grey_correlation"], images_seen)
         return values
 
     def state(self) -> dict[str, Any]:
@@ -208,7 +207,7 @@ class CycleganTrainer:
             "histories": {name: each.state() for name, each in self.histories.items()},
             "degradation": self.degradation.state(),
             "calibrated": self.calibrated,
-            "correlation": self.correlation.cpu(),
+            "correlation": self.inversion.correlation.cpu(),
             "ema": {"config": self.ct_to_sem.config, "weights": self.ema.state_dict()},
         }
 
@@ -230,7 +229,7 @@ class CycleganTrainer:
             history.restore(state["histories"][name])
         self.degradation.restore(state["degradation"])
         self.calibrated = bool(state["calibrated"])
-        self.correlation = state["correlation"].to(self.device)
+        self.inversion.correlation = state["correlation"].to(self.device)
 
     def _histories(self, size: int, patch_px: int) -> dict[str, History]:
         of_both: dict[str, Any] = {"size": size, "seed": self.seed, "device": self.device}
@@ -301,7 +300,7 @@ class CycleganTrainer:
 
     def _looks_closely(self, images_seen: int) -> bool:
         """Whether this step takes the looks that cost extra."""
-        return (images_seen // self.batch_size) % RARELY == 0
+        return (images_seen // self.batch_size) % monitors.RARELY == 0
 
     def _judge(self, name: str, real: list[Tensor], shown: list[Tensor]) -> tuple[Tensor, Tensor]:
         """The loss of one discriminator, and its right answers; real and fake go together."""
@@ -349,38 +348,6 @@ class CycleganTrainer:
             self.sem_to_ct.skip.gain.fill_(1 / gain)
             self.sem_to_ct.skip.bias.fill_(-bias / gain)
         self.ema.load_state_dict(self.ct_to_sem.state_dict())
-
-    def doubt(self, images_seen: int) -> str:
-        """A sentence when dark and bright begin to change places; empty otherwise.
-
-        Args:
-            images_seen: Images before the next step.
-        """
-        if images_seen < self.guard_images or self.correlation >= DOUBTFUL_CORRELATION:
-            return ""
-        return (
-            f"grey_correlation is {float(self.correlation):.2f} at {images_seen} images (under"
-            f" {DOUBTFUL_CORRELATION}): the translation hardly follows the CT; {self._remedy()}"
-        )
-
-    def _remedy(self) -> str:
-        turned = "extract with the two percentiles of its window exchanged where pores are bright"
-        if self.network == "paper":
-            return f"{turned}, or choose network=robust or another seed="
-        return f"{turned}, or raise consistency_weight, or choose another seed="
-
-    def _guard(self, correlation: Tensor, images_seen: int) -> None:
-        """Follows the grey correlation, and refuses to go on with an inverted contrast."""
-        remembered = 0.5 ** (8 * self.batch_size / max(self.guard_images, 8 * self.batch_size))
-        self.correlation = torch.lerp(correlation, self.correlation, remembered)
-        seen = images_seen + self.batch_size
-        if seen < self.guard_images or (seen // self.batch_size) % RARELY:
-            return
-        if self.correlation < 0:
-            raise Refusal(
-                f"grey_correlation is {float(self.correlation):.2f} after {seen} images: the"
-                f" translation is dark where the CT is bright; {self._remedy()}, under another run="
-            )
 
 
 def _learnable(module: nn.Module) -> list[nn.Parameter]:

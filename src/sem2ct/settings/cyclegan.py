@@ -22,6 +22,7 @@ class TrainCycleganSettings(TrainingSettings):
             "sem_styles": "all",
             "sem_cycle_interval": 1,
             "raster_weight": 0.0,
+            "even_phases": False,
             "greys": "trusted",
         }
     )
@@ -55,6 +56,8 @@ class TrainCycleganSettings(TrainingSettings):
     """Channels of the trunk at micro-CT resolution (128 in the paper, 64 in robust)."""
     blocks: Positive
     """Residual blocks of the trunk (3 in the paper, 8 in robust)."""
+    even_phases: bool
+    """The phases of a sub-pixel step answer flat greys alike: no mesh of CT pixels (robust)."""
     discriminator_width: Positive
     """Channels of the discriminators' first layer."""
     constant_images: Annotated[int, Field(ge=0)]
