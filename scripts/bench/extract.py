@@ -10,6 +10,7 @@ tiles alone, from memory.
 Prints a table and appends a line to outputs/bench.jsonl.
 """
 
+import contextlib
 import os
 import statistics
 import sys
@@ -57,7 +58,9 @@ def extract(scan: Path, folder: Path) -> None:
     images = sem_tiles.open_images(str(scan), crop_bottom=0, reduce=1, tile_px=TILE_PX)
     cut = {"tile_px": TILE_PX, "stride_px": STRIDE_PX, "shard_patches": SHARD_TILES}
     cut |= {"pixel_um": None, "sem_flat_share": 0.5, "encoding": "npy"}
-    sem_frames.extract(folder, {"sem": images}, sem_window=(0.1, 99.9), **cut)
+    # Its progress bars would stand between the figures.
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
+        sem_frames.extract(folder, {"sem": images}, sem_window=(0.1, 99.9), **cut)
 
 
 def main() -> None:

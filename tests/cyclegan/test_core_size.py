@@ -1,6 +1,8 @@
 """The core of a tile against counted bytes, and against memory that is made up."""
 
+import importlib.util
 import json
+import sys
 
 import pytest
 import torch
@@ -40,6 +42,15 @@ def test_bytes_are_those_of_the_moment_when_most_tensors_are_alive():
         return three.half()
 
     assert most_alive(action, CPU) == 16_000
+
+
+def test_counting_bytes_does_not_wait_for_torch_to_import_its_compiler(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # importing it fails now
+    specification = importlib.util.spec_from_file_location("fresh", core_size.__file__)
+    fresh = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, "fresh", fresh)
+    specification.loader.exec_module(fresh)  # nothing is left of earlier countings
+    assert fresh.most_alive(lambda: torch.zeros(10), CPU) == 40
 
 
 def test_tensors_that_were_there_before_and_what_is_done_in_place_cost_nothing():

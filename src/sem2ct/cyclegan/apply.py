@@ -24,6 +24,7 @@ from sem2ct.runtime.refusal import Refusal
 # The overlap of the authors' published translations, in CT pixels.
 PUBLISHED_HALO_PX = 8
 _FIELDS_PX = (17, 33, 65)
+_BAND_ROWS = 64  # what is between network and greys stays in the cache
 
 Box = tuple[int, int, int, int]
 
@@ -170,9 +171,12 @@ def translate_slice(
             (y0 - read_y) * scale : (y1 - read_y) * scale,
             (x0 - read_x) * scale : (x1 - read_x) * scale,
         ]
-        result[
+        place = result[
             (y0 - top) * scale : (y1 - top) * scale, (x0 - left) * scale : (x1 - left) * scale
-        ] = (from_network(kept) if result.dtype == torch.uint8 else kept.float()).cpu()
+        ]
+        rows = _BAND_ROWS if kept.is_cpu else len(kept)
+        for band, there in zip(kept.split(rows), place.split(rows), strict=True):
+            there.copy_(from_network(band) if result.dtype == torch.uint8 else band)
         if on_tile is not None:
             on_tile(kept.numel())
     return result

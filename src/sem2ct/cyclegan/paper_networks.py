@@ -29,9 +29,12 @@ from sem2ct.cyclegan.phases import (
     MirroredDoublingConv,
     PhasesOfOne,
     channels_last,
+    merged,
+    side_by_side,
 )
 
 LEAK = 0.2
+EPSILON = 1e-5  # of torch's instance norm
 
 
 def steps_of(scale: int) -> int:
@@ -61,6 +64,17 @@ def instance_norm(maps: Tensor) -> Tensor:
         return F.instance_norm(maps)
     normed = [F.batch_norm(one, None, None, training=True) for one in maps.split(1)]
     return normed[0] if len(normed) == 1 else torch.cat(normed)
+
+
+def instance_norm_(maps: Tensor) -> Tensor:
+    """As `instance_norm`, in place where there are no gradients to keep the maps for."""
+    if maps.is_cuda or maps.dtype != torch.float32 or torch.is_grad_enabled():
+        return instance_norm(maps)
+    known = [maps.new_empty(maps.shape[1]) for _ in range(2)]
+    for one in maps.split(1):
+        # It finds mean and variance first, and changes each value by itself afterwards.
+        torch.native_batch_norm(one, None, None, None, None, True, 0.0, EPSILON, out=(one, *known))
+    return maps
 
 
 def before_norm(conv: nn.Conv2d) -> nn.Conv2d:
@@ -119,9 +133,26 @@ class FineHead(nn.Module):
 class InstanceNorm(nn.Module):
     """Instance norm without weights, in a place where its statistics can be replaced."""
 
+    def __init__(self, *, phases: int = 1) -> None:
+        """Uses the statistics of what it is shown.
+
+        Args:
+            phases: 4 if the maps are phases of a map twice as high and wide, otherwise 1.
+        """
+        super().__init__()
+        self.phases = phases
+        self.given: tuple[Tensor, Tensor] | tuple[()] = ()
+        """Mean and variance (C,) to use instead, if there are."""
+
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, C, H, W) to mean 0 and variance 1 over H and W."""
-        return instance_norm(maps)
+        """Maps (N, phases * C, H, W) to mean 0 and variance 1; in place without gradients."""
+        pixels = side_by_side(maps) if self.phases == 4 else maps
+        if self.given:
+            mean, variance = (each.view(-1, 1, 1) for each in self.given)
+            normed = (pixels - mean) * (variance + EPSILON).rsqrt()
+        else:
+            normed = instance_norm_(pixels)
+        return normed.movedim(1, 3).reshape(maps.movedim(1, 3).shape).movedim(3, 1)
 
 
 def mirrored_conv(channels: int, out_channels: int) -> nn.Conv2d:
@@ -174,7 +205,8 @@ class PaperCtToSem(nn.Module):
             before_norm(DoublingConv(widths[step], widths[step + 1])) for step in range(1, steps)
         )
         self.tail = MirroredDoublingConv(widths[-1], 1)
-        self.norms = nn.ModuleList(InstanceNorm() for _ in range(steps + 1))
+        self.norms = nn.ModuleList(InstanceNorm() for _ in range(2))
+        self.norms.extend(InstanceNorm(phases=4) for _ in range(steps - 1))
         self.apply(_draw_weights)
 
     def forward(
@@ -197,9 +229,12 @@ class PaperCtToSem(nn.Module):
         maps = F.relu_(self.norms[0](channels_last(self.head(ct))))
         for block in self.blocks:
             maps = block(maps)
-        for norm, step in zip(self.norms[1:], [self.coarse, *self.steps], strict=True):
-            maps = F.relu_(norm(step(maps)))
-        return torch.tanh(self.tail(maps).float())
+        maps = F.relu_(self.norms[1](self.coarse(maps)))
+        for k, (norm, step) in enumerate(zip(self.norms[2:], self.steps, strict=True)):
+            assert isinstance(step, DoublingConv)
+            maps = F.relu_(norm(step.phases(merged(maps) if k else maps)))
+        grey = self.tail.of_phases(maps) if len(self.steps) else self.tail(maps)
+        return grey.float().tanh_()
 
 
 class PaperSemToCt(nn.Module):

@@ -9,7 +9,6 @@ little memory as a tile.
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +17,7 @@ from sem2ct.cyclegan import apply
 from sem2ct.cyclegan.paper_networks import InstanceNorm
 from sem2ct.runtime.refusal import Refusal
 
-EPSILON = 1e-5  # as in torch's instance norm
-
-Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
+Statistics = dict[InstanceNorm, tuple[Tensor, Tensor]]
 
 
 class _SeenError(Exception):
@@ -31,18 +28,19 @@ class _Sums:
     """Collects the sums of the first layer that is not known yet, over the cores of tiles."""
 
     def __init__(self) -> None:
-        self.norm: nn.Module | None = None
+        self.norm: InstanceNorm | None = None
         self.core: apply.Box = (0, 0, 0, 0)
         self.rows = 0
         self._count = 0
         self._sum = self._squares = torch.zeros(())
 
-    def take(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def take(self, norm: InstanceNorm, inputs: tuple[Tensor, ...]) -> None:
         """Takes note of the maps (1, C, H, W) that come to a layer, and ends the pass."""
         maps = inputs[0]
         fine = maps.shape[-2] // self.rows
         top, bottom, left, right = (at * fine for at in self.core)
-        kept = maps[0, :, top:bottom, left:right].double().flatten(1)
+        kept = maps[0, :, top:bottom, left:right].double()
+        kept = kept.unflatten(0, (norm.phases, -1)).movedim(1, 0).flatten(1)
         self.norm = norm
         self._count += kept.shape[1]
         self._sum = self._sum + kept.sum(1).cpu()
@@ -109,27 +107,20 @@ def neutral(generator: nn.Module) -> Statistics:
 
 
 @contextlib.contextmanager
-def frozen(found: Mapping[nn.Module, tuple[Tensor, Tensor]]) -> Iterator[None]:
+def frozen(found: Mapping[InstanceNorm, tuple[Tensor, Tensor]]) -> Iterator[None]:
     """Lets norm layers use these statistics instead of those of what they see."""
-    with contextlib.ExitStack() as hooks:
-        for norm, (mean, variance) in found.items():
-            hooks.enter_context(norm.register_forward_hook(_normaliser(mean, variance)))
+    before = {norm: norm.given for norm in found}
+    try:
+        for norm, replacement in found.items():
+            norm.given = replacement
         yield
+    finally:
+        for norm, given in before.items():
+            norm.given = given
 
 
-def _normaliser(mean: Tensor, variance: Tensor) -> Any:
-    shift, scale = mean.view(-1, 1, 1), (variance + EPSILON).rsqrt().view(-1, 1, 1)
-
-    def normalised(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        del norm, output
-        return (inputs[0] - shift) * scale
-
-    return normalised
-
-
-def _norms(generator: nn.Module) -> list[nn.Module]:
-    modules = generator.modules()
-    norms: list[nn.Module] = [module for module in modules if isinstance(module, InstanceNorm)]
+def _norms(generator: nn.Module) -> list[InstanceNorm]:
+    norms = [module for module in generator.modules() if isinstance(module, InstanceNorm)]
     if not norms:
         raise Refusal(
             "norm_over=slice, but the network of this translator has no instance norm: its tiles"

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.transform import resize_local_mean
 
 from sem2ct.data import scans, set_parts, set_sources
 from sem2ct.data.set_sources import ImageSet
@@ -163,6 +162,8 @@ def averaged(
 
 
 def _mean_to(image: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    from skimage.transform import resize_local_mean  # not above: it takes long to import
+
     small = resize_local_mean(image.astype(np.float32), shape, preserve_range=True)
     return np.clip(np.rint(small), 0, 255).astype(np.uint8)
 

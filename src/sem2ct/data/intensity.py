@@ -12,7 +12,6 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from sem2ct.runtime.refusal import Refusal
@@ -195,6 +194,8 @@ def field_of_view(grey: NDArray[Any]) -> NDArray[np.bool_]:
     inside = np.ones(grey.shape, dtype=np.bool_)
     if np.any(corners != corners[0]):
         return inside
+    from scipy import ndimage  # not above: it takes a quarter of a second
+
     parts = np.empty(grey.shape, dtype=np.int32)
     ndimage.label(grey == corners[0], output=parts)
     background = np.isin(parts, parts[[0, 0, -1, -1], [0, -1, 0, -1]])

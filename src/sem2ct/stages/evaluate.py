@@ -11,7 +11,7 @@ from sem2ct.data.image_sets import ImageSet
 from sem2ct.data.scans import find
 from sem2ct.data.translated import Beside, side_by_side
 from sem2ct.metrics import agreement, earlier, results, survey, verdicts
-from sem2ct.reporting import record, report
+from sem2ct.reporting import record
 from sem2ct.runtime import distributed
 from sem2ct.runtime.run_folder import RunFolder
 
@@ -72,6 +72,8 @@ def run(settings: EvaluateSettings, folder: RunFolder) -> None:
         metrics["against"] = earlier.differences(metrics, other, where=settings.against)
         table += earlier.lines(metrics["against"])
     record.write_metrics(folder.path, metrics | {"run": settings.run})
+    from sem2ct.reporting import report  # not above: drawing takes long to import
+
     drawn = report.draw(folder.path)
     LOGGER.info("\n".join(["numbers and verdicts:", *table, f"report: {drawn}"]))
     folder.finish(report=str(folder.path / report.REPORT))
