@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from sem2ct.data import scans
 from sem2ct.runtime.refusal import Refusal
@@ -95,6 +96,22 @@ def test_a_tiff_whose_page_has_no_width_is_refused(tmp_path):
     path.write_bytes(content[: entry + 8] + bytes(4) + content[entry + 12 :])
     with pytest.raises(Refusal, match=r"ct="):
         read_all(path)
+
+
+@pytest.mark.parametrize("odd", [VOLUME[1, :15], VOLUME[1].astype(np.float32)])
+def test_a_tiff_page_of_another_kind_is_refused_between_slices_and_passed_over_behind(
+    tmp_path, odd
+):
+    for name, pages in {
+        "between": [VOLUME[0], odd, VOLUME[2]],
+        "behind": [*VOLUME[:2], odd],
+    }.items():
+        with tifffile.TiffWriter(tmp_path / f"{name}.tif") as file:
+            for page in pages:
+                file.write(page, photometric="minisblack")
+    with pytest.raises(Refusal, match=r"ct=.*between\.tif: page 1 is \("):
+        read_all(tmp_path / "between.tif")
+    np.testing.assert_array_equal(read_all(tmp_path / "behind.tif"), VOLUME[:2])
 
 
 def test_a_series_with_a_slice_of_another_shape_is_refused(tmp_path):

@@ -1,8 +1,9 @@
 """TIFF files as stacks of grey slices, and what microscopes write into them.
 
-Every page of the first page's shape and type is one slice; thumbnails and reduced
-pages are passed over.  A file that was cut short still opens in most programs (the
-list of pages simply ends early), so each offset is held against the file's size.
+Every page of the first page's shape and type is one slice; thumbnails, reduced pages and
+what comes after the last slice are passed over.  A file that was cut short still opens in
+most programs (the list of pages simply ends early), so each offset is held against the
+file's size.
 
 Pixel sizes come from FEI, Zeiss, ImageJ and OME metadata.  The baseline resolution
 tags hold a screen's or printer's resolution (72 dpi) more often than a pixel size, so
@@ -65,7 +66,7 @@ def open_stack(source: Path | io.BytesIO, *, what: str) -> Stack:
 def _stack(tif: tifffile.TiffFile, source: Path | io.BytesIO, what: str) -> Stack:
     first = tif.pages.first
     dtype = _refuse_unreadable(first, what)
-    pages = [page for page in tif.pages if _alike(page.aspage(), first)]
+    pages = _slices(tif, first, what)
     height, width = first.imagelength, first.imagewidth
     slices = tif.series[0].size // (height * width * first.samplesperpixel)
     offset = tif.series[0].dataoffset
@@ -165,6 +166,24 @@ def _refuse_bombs(pages: list[Any], what: str) -> None:
                 f"{what}: page {whole.index} claims {unpacked} bytes of pixels, packed into"
                 f" {packed}; it is damaged: copy it again"
             )
+
+
+def _slices(tif: tifffile.TiffFile, first: tifffile.TiffPage, what: str) -> list[Any]:
+    """The pages that are slices; one of another kind between them would shift those after it."""
+    slices, other = [], None
+    for page in tif.pages:
+        whole = page.aspage()
+        if _alike(whole, first):
+            if other is not None:
+                raise Refusal(
+                    f"{what}: page {other.index} is {other.shape} of {other.dtype}, but those"
+                    f" before and after it are {first.shape} of {first.dtype}; slices must be"
+                    " alike: repair that page, or take it out"
+                )
+            slices.append(page)
+        elif not whole.is_reduced:
+            other = whole
+    return slices
 
 
 def _alike(page: tifffile.TiffPage, first: tifffile.TiffPage) -> bool:
