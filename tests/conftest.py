@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+# Made once, in over 10 s, for whichever test comes first: six runs, and all figures of a report.
+LONG_SET_UPS = {"finished", "drawn"}
+
 
 @pytest.fixture(autouse=True)
 def log_as_before():
@@ -22,6 +25,7 @@ def started(count):
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     ranks = module.Ranks(count)
+    ranks.start()
     yield ranks
     ranks.stop()
 
@@ -63,6 +67,9 @@ def foreign(monkeypatch):
 
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if LONG_SET_UPS & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked:
         import torch

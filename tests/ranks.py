@@ -1,8 +1,8 @@
 """Processes that can exchange tensors (gloo, CPU), kept for the whole test session.
 
-The processes are started afresh, so nothing of the test's own threads can get in their
-way; a function travels as the name of its file and its own name.  They are started
-once, because importing torch twice takes longer than most tests.
+A process is started afresh, so nothing of the test's own threads can get in its way; it
+imports torch and forks into the ranks, because importing takes longer than most tests.  A
+function travels as the name of its file and its own name.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import importlib.util
 import os
 import pickle
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PATIENCE = timedelta(seconds=120)
 
@@ -28,50 +29,57 @@ class Ranks:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._processes: list[subprocess.Popen] = []
+        self._first: subprocess.Popen | None = None
+        self._lines: list[tuple[IO[bytes], IO[bytes]]] = []
         self._desk: tempfile.TemporaryDirectory | None = None
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> list[Any]:
         """Returns what the function returned on each rank."""
-        if not self._processes:
-            self._start()
+        if self._first is None:
+            self.start()
         task = pickle.dumps((function.__code__.co_filename, function.__name__, args))
-        for process in self._processes:
-            process.stdin.write(task)
-            process.stdin.flush()
+        for tasks, _ in self._lines:
+            tasks.write(task)
+            tasks.flush()
         answers = dict(self._answers())
         return [answers[rank] for rank in range(self._count)]
 
     def stop(self) -> None:
-        for process in self._processes:
-            process.kill()
-            # Closing flushes, which a process that is gone need not take.
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-            process.stdout.close()
-            process.wait()
-        self._processes = []
-        if self._desk is not None:
-            self._desk.cleanup()
+        if self._first is None:
+            return
+        os.killpg(self._first.pid, signal.SIGKILL)
+        self._first.wait()
+        for line in self._lines:
+            for end in line:
+                # Closing flushes, which a process that is gone need not take.
+                with contextlib.suppress(BrokenPipeError):
+                    end.close()
+        self._first, self._lines = None, []
+        self._desk.cleanup()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Starts the processes and does not wait, so that several sets of them start together."""
         self._desk = tempfile.TemporaryDirectory()
         environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-        self._processes = [
-            subprocess.Popen(
-                [sys.executable, __file__, self._desk.name, str(rank), str(self._count)],
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-            for rank in range(self._count)
-        ]
+        pairs = [(os.pipe(), os.pipe()) for _ in range(self._count)]
+        ours = [(tasks[1], answers[0]) for tasks, answers in pairs]
+        theirs = [(tasks[0], answers[1]) for tasks, answers in pairs]
+        ends = [end for line in theirs for end in line]
+        self._first = subprocess.Popen(
+            [sys.executable, __file__, self._desk.name, *map(str, ends)],
+            env=environment,
+            pass_fds=ends,
+            start_new_session=True,
+        )
+        for end in ends:
+            os.close(end)
+        self._lines = [(os.fdopen(tasks, "wb"), os.fdopen(told, "rb")) for tasks, told in ours]
 
     def _answers(self):
         """Yields answers as they come: one rank's failure explains the other's silence."""
         with selectors.DefaultSelector() as selector:
-            for rank, process in enumerate(self._processes):
-                selector.register(process.stdout, selectors.EVENT_READ, rank)
+            for rank, (_, answers) in enumerate(self._lines):
+                selector.register(answers, selectors.EVENT_READ, rank)
             while selector.get_map():
                 ready = selector.select(timeout=PATIENCE.total_seconds())
                 if not ready:
@@ -89,18 +97,30 @@ class Ranks:
                     yield key.data, answer
 
 
-def _one_rank(desk: str, rank: int, count: int) -> None:
+def _all_ranks(desk: str, ends: list[int]) -> None:
+    """Forks into as many ranks as there are lines; each keeps its own line."""
+    import torch.distributed
+
+    # A first optimizer imports as much again; both before the fork, once for all.
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    lines = list(zip(ends[::2], ends[1::2], strict=True))
+    rank = next((rank for rank in range(1, len(lines)) if os.fork() == 0), 0)
+    for other, line in enumerate(lines):
+        for end in line if other != rank else ():
+            os.close(end)  # or nobody would hear that its rank has ended
+    _one_rank(desk, rank, len(lines), *lines[rank])
+
+
+def _one_rank(desk: str, rank: int, count: int, tasks_end: int, answers_end: int) -> None:
     import torch.distributed as dist
 
-    # What a test prints must not get among the answers.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    tasks, answers = os.fdopen(tasks_end, "rb"), os.fdopen(answers_end, "wb")
     dist.init_process_group(
         "gloo", f"file://{desk}/meeting", rank=rank, world_size=count, timeout=PATIENCE
     )
     while True:
         try:
-            file, name, args = pickle.load(sys.stdin.buffer)
+            file, name, args = pickle.load(tasks)
         except EOFError:
             return
         try:
@@ -123,4 +143,4 @@ def _load(file: Path) -> Any:
 
 if __name__ == "__main__":
     warnings.simplefilter("error")
-    _one_rank(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    _all_ranks(sys.argv[1], list(map(int, sys.argv[2:])))

@@ -211,6 +211,40 @@ def test_a_writer_killed_in_the_middle_is_continued_and_the_result_is_the_same(
     assert len(one) > 6
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"sha256": "', b'"sha256": "\xa3'),
+        (b'"facts": {"number": 1}', b'"fact": {"number": 1}'),
+        (b'"facts": {"number": 1}', b'"facts": {"number": 7}'),
+        (b'"facts": {"number": 1}', b'"facts": 1'),
+        (b'{"slab": 1', b'{"slab": [1]'),
+        (b'{"slab": 1', b'{"lab": 1'),
+        (b'{"slab": 1', b"1" * 5000 + b'\n{"lab": 1'),
+        (b'{"slab": 1', b"[" * 10**5 + b'\n{"lab": 1'),
+        (b'{"slab": 1', b'3\n{"lab": 1'),
+    ],
+)
+def test_a_slab_whose_line_is_damaged_is_written_again(tmp_path, small_levels, old, new):
+    write(tmp_path / "v.ome.zarr", volume())
+    journal = tmp_path / "v.ome.zarr.journal.jsonl"
+    plan, zero, one, two = journal.read_bytes().splitlines()
+    journal.write_bytes(b"\n".join([plan, zero, one.replace(old, new), two, b""]))
+    again = writer(tmp_path / "v.ome.zarr")
+    assert [again.has(k) for k in range(3)] == [True, False, True]
+    again.write_slab(1, volume()[4:8], number=1)
+    again.finish()
+    assert [again.facts(k) for k in range(3)] == [{"number": k} for k in range(3)]
+
+
+def test_a_volume_whose_plan_is_damaged_is_begun_anew(tmp_path, small_levels):
+    write(tmp_path / "v.ome.zarr", volume())
+    journal = tmp_path / "v.ome.zarr.journal.jsonl"
+    journal.write_bytes(b"\xff" + journal.read_bytes()[1:])
+    again = writer(tmp_path / "v.ome.zarr")
+    assert not any(again.has(k) for k in range(3))
+
+
 def test_a_damaged_slab_is_noticed(tmp_path, small_levels):
     write(tmp_path / "v.ome.zarr", volume())
     shard = sorted((tmp_path / "v.ome.zarr.tmp" / "0" / "c" / "1").rglob("*/*"))[0]

@@ -4,7 +4,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sem2ct import cli
+from sem2ct import cli, composition, config
 
 # Examples for each stage: those whose dry run takes a step of a network get fewer.
 EXAMPLES = {"extract": 30, "train-stylegan": 10, "synthesize": 12}
@@ -43,3 +43,12 @@ def test_a_command_line_of_any_text_ends_in_one_line(words):
             cli.main(["extract", "dry_run=true", "size=tiny", *words])
     assert end.value.code in (0, 2)
     assert end.value.code == 0 or len(said) == 1
+
+
+def test_more_blocks_than_any_memory_holds_are_refused_by_name(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train-cyclegan", "dry_run=true", "size=tiny", "blocks=100000"])
+    assert end.value.code == 2
+    assert "blocks" in capsys.readouterr().err
+    most = composition.settings_of("train_cyclegan", ["size=tiny", "blocks=1000"])
+    assert config.build("train_cyclegan", most).blocks == 1000

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from sem2ct.data import pyramid
+from sem2ct.reporting import figures, report
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,17 @@ def slabs_of_four_slices(monkeypatch):
     """Of the whole slices of that scan, refined by 4."""
     monkeypatch.setattr(pyramid, "SLAB_BYTES", 4 * 120 * 152)
     monkeypatch.setattr(pyramid, "LEAST_SLICES", 1)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leaves the report away: its own tests look at it."""
+    monkeypatch.setattr(report, "draw", lambda folder: folder / "report.html")
+
+
+@pytest.fixture
+def six(monkeypatch):
+    """Draws six figures and no more; the pipeline draws all."""
+    charts, six = figures.charts, {"distributions", "s2", "r", "threshold", "truth", "tiles"}
+    monkeypatch.setattr(figures, "charts", lambda run: [c for c in charts(run) if c.name in six])
+    return six

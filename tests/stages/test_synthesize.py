@@ -1,14 +1,12 @@
 """The synthesize stage with an untrained generator."""
 
-import json
-
 import imagecodecs
 import numpy as np
 import pytest
 import torch
 
 from sem2ct.config import build
-from sem2ct.data.store import Store
+from sem2ct.data.store import Store, StoreWriter
 from sem2ct.runtime import checkpoint, distributed
 from sem2ct.runtime.refusal import Refusal
 from sem2ct.runtime.run_folder import RunFolder
@@ -275,18 +273,33 @@ def test_a_store_of_one_style_says_nothing_of_it(settings, tmp_path):
     assert "style" not in store.manifest["facts"]
 
 
-def shards(run_path):
-    return json.loads((run_path / "sem" / "manifest.json").read_text())["shards"]
-
-
 def store_of_this_rank(values, path):
-    made = build("synthesize", values)
-    folder = RunFolder.open(path, {}, writer=distributed.is_main())
-    synthesize.run(made, folder)
+    """What one process does; the shards that it writes."""
+    written, write_shard = [], StoreWriter.write_shard
+
+    def noted(writer, number, *given, **options):
+        written.append(number)
+        return write_shard(writer, number, *given, **options)
+
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(StoreWriter, "write_shard", noted)
+        folder = RunFolder.open(path, {}, writer=distributed.is_main())
+        synthesize.run(build("synthesize", values), folder)
+    return sorted(written)
 
 
-def test_two_processes_write_the_same_store(two_ranks, settings, tmp_path):
-    folder = run(settings(), tmp_path / "alone")
-    values = settings(devices=2).model_dump()
-    two_ranks(store_of_this_rank, values, tmp_path / "shared")
-    assert shards(tmp_path / "shared") == shards(folder.path)
+def files(path):
+    made = [file for name in ("sem", "previews") for file in (path / name).iterdir()]
+    return {file.name: file.read_bytes() for file in made}
+
+
+def test_two_and_four_processes_write_the_bytes_of_one(two_ranks, four_ranks, settings, tmp_path):
+    run(settings(styles=3), tmp_path / "alone")
+    one = files(tmp_path / "alone")
+    assert {"shard_00002.npy", "shard_00002.json", "manifest.json"} < one.keys()
+    # Three shards, so that the last of four processes has none.
+    for ranks, shares in ((two_ranks, [[0, 2], [1]]), (four_ranks, [[0], [1], [2], []])):
+        folder = tmp_path / str(len(shares))
+        values = settings(styles=3, devices=len(shares)).model_dump()
+        assert ranks(store_of_this_rank, values, folder) == shares
+        assert files(folder) == one

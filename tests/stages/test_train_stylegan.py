@@ -97,8 +97,9 @@ def test_training_on_frames_is_another_training_and_resumes_exactly(root, monkey
         with pytest.raises(SystemExit):
             train(settings, "halves")
     halves = train(settings, "halves")
+    resumed = trained(halves)
     for name, weight in trained(whole).items():
-        assert torch.equal(weight, trained(halves)[name]), name
+        assert torch.equal(weight, resumed[name]), name
     assert (halves / "checkpoints/best.json").read_bytes() == (
         whole / "checkpoints/best.json"
     ).read_bytes()

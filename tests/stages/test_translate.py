@@ -245,24 +245,34 @@ def test_realisations_of_a_network_without_noise_are_refused(translatable, tmp_p
         run(translatable, tmp_path / "run", cyclegan=translatable / "paper", realisations=2)
 
 
-def translated_here(root: str, path: str) -> None:
-    """What one of two processes does."""
+def translated_here(root: str, path: str, count: int) -> None:
+    """What one of several processes does."""
     pyramid.SLAB_BYTES, pyramid.LEAST_SLICES = 4 * 120 * 152, 1
-    run(Path(root), Path(path), z_range="all", realisations=2, devices=2)
+    run(Path(root), Path(path), z_range="all", realisations=2, devices=count)
 
 
-def test_two_processes_write_the_bytes_of_one(translatable, tmp_path, two_ranks):
-    run(translatable, tmp_path / "one", z_range="all", realisations=2)
-    two_ranks(translated_here, str(translatable), str(tmp_path / "two"))
-    one, two = tmp_path / "one", tmp_path / "two"
+def test_two_and_four_processes_write_the_bytes_of_one(
+    translatable, tmp_path, two_ranks, four_ranks
+):
+    one = tmp_path / "one"
+    run(translatable, one, z_range="all", realisations=2)
     files = [file.relative_to(one) for file in one.rglob("*") if file.is_file()]
     whole = [file for file in files if ".zarr" in str(file) and "journal" not in str(file)]
     assert len(whole) > 20
-    for file in [*whole, "field_of_view.tif", "done.json", "previews/translation.png"]:
-        assert (one / file).read_bytes() == (two / file).read_bytes(), file
-    # The second process did have work: slabs 1 and 3 of 4.
-    noted = (two / "mean.ome.zarr.journal.1.jsonl").read_text().splitlines()
-    assert [json.loads(line).get("slab") for line in noted] == [None, 1, 3]
+    # Slabs 0 to 3, dealt out in turn.
+    for ranks, dealt in ((two_ranks, [[0, 2], [1, 3]]), (four_ranks, [[0], [1], [2], [3]])):
+        several = tmp_path / str(len(dealt))
+        ranks(translated_here, str(translatable), str(several), len(dealt))
+        for file in [*whole, "field_of_view.tif", "done.json", "previews/translation.png"]:
+            assert (one / file).read_bytes() == (several / file).read_bytes(), file
+        assert [slabs_noted(several, rank) for rank in range(len(dealt))] == dealt
+
+
+def slabs_noted(path: Path, rank: int) -> list[int]:
+    """The slabs of the last volume that a process finished."""
+    name = f"mean.ome.zarr.journal{f'.{rank}' if rank else ''}.jsonl"
+    told = map(json.loads, (path / name).read_text().splitlines())
+    return [entry["slab"] for entry in told if "slab" in entry]
 
 
 def test_a_core_that_fits_the_memory_is_told_kept_and_gives_the_same_volume(translatable, tmp_path):

@@ -13,6 +13,7 @@ finishes it after them.
 Source: OME-Zarr 0.4 and 0.5, https://ngff.openmicroscopy.org/specifications/.
 """
 
+import contextlib
 import glob
 import hashlib
 import itertools
@@ -163,7 +164,7 @@ class PyramidWriter:
         z0 = k * self.slab
         try:
             written = np.asarray(self._arrays[0][z0 : z0 + self.slab])
-            if _checksum(written) == self._noted[k].get("sha256"):
+            if _checksum(written, self.facts(k)) == self._noted[k].get("sha256"):
                 return True
         except (OSError, RuntimeError, ValueError):
             pass  # A cut-off shard; it is written again.
@@ -199,7 +200,7 @@ class PyramidWriter:
             raise ValueError(f"slab {k} is {slab.dtype} {slab.shape}, not uint8 of {depth} slices")
         with zarr.config.set({"async.concurrency": FILES_AT_ONCE}):
             self._write_levels(z0, slab)
-        entry = {"slab": k, "sha256": _checksum(slab), "facts": facts}
+        entry = {"slab": k, "sha256": _checksum(slab, facts), "facts": facts}
         self._note(entry)
         self._noted[k] = entry
 
@@ -286,9 +287,9 @@ class PyramidWriter:
 
     def _plans(self, journal: Path) -> list[dict[str, Any]]:
         """The slabs that a journal of this plan notes, after the plan; nothing of another plan."""
-        lines = journal.read_text().splitlines() if journal.exists() else []
-        entries = [entry for entry in map(_entry, lines) if entry is not None]
-        return entries if entries and entries[0].get("plan") == self._plan else []
+        lines = journal.read_bytes().splitlines() if journal.exists() else []
+        first, *entries = [_entry(line) for line in lines] or [{}]
+        return [first, *filter(_of_slab, entries)] if first.get("plan") == self._plan else []
 
     def _read_journals(self) -> dict[int, dict[str, Any]]:
         entries = [entry for journal in self._journals() for entry in self._plans(journal)[1:]]
@@ -372,16 +373,22 @@ def read_level(path: Path, i: int, *, largest_px: int | None = None) -> np.ndarr
     return np.asarray(chosen[i * chosen.shape[0] // depth])
 
 
-def _checksum(slab: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(slab).data).hexdigest()
+def _checksum(slab: np.ndarray, facts: dict[str, Any]) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(slab).data)
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
-def _entry(line: str) -> dict[str, Any] | None:
-    """A line of the journal; None for one that was cut off by the end of its writer."""
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:
-        return None
+def _entry(line: bytes) -> dict[str, Any]:
+    """A line of a journal; empty for one that was damaged, or cut off by the end of its writer."""
+    with contextlib.suppress(ValueError, RecursionError):
+        if isinstance(entry := json.loads(line), dict):
+            return entry
+    return {}
+
+
+def _of_slab(entry: dict[str, Any]) -> bool:
+    return isinstance(entry.get("slab"), int) and isinstance(entry.get("facts"), dict)
 
 
 def _tuple(values: Any) -> Shape:

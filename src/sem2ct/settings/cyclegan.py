@@ -54,7 +54,7 @@ class TrainCycleganSettings(TrainingSettings):
     """paper: the published networks and objective; robust: tile-invariant, grey-true."""
     width: Positive
     """Channels of the trunk at micro-CT resolution (128 in the paper, 64 in robust)."""
-    blocks: Positive
+    blocks: Annotated[int, Field(ge=1, le=1000)]
     """Residual blocks of the trunk (3 in the paper, 8 in robust)."""
     even_phases: bool
     """The phases of a sub-pixel step answer flat greys alike: no mesh of CT pixels (robust)."""
