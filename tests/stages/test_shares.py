@@ -47,6 +47,7 @@ def test_two_and_four_processes_extract_the_bytes_of_one(alone, tmp_path, two_ra
     assert len(files(alone)) > 30
 
 
+@pytest.mark.slow
 def test_two_and_four_processes_evaluate_to_the_bytes_of_one(
     alone, tmp_path, two_ranks, four_ranks
 ):
